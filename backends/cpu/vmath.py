@@ -1,0 +1,2 @@
+"""Elementwise functions on vectors."""
+from __future__ import annotations

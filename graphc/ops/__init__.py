@@ -1,0 +1,41 @@
+"""The primitives: one record each, by family. ``ops.OPS`` is the registry by name; an op is called to make a node."""
+
+from __future__ import annotations
+
+from graphc.ops.arithmetic import (
+    abs_, add, alias, atan2, barrier, bit_and, bit_not, bit_or, bit_xor, cast, ceil, convert, cos, div, eq, erf, exp, expm1,
+    floor, floor_divide, ge, gt, integer_pow, iota, isfinite, isnan, le, like, log, log1p, lt, maximum, minimum, mul,
+    ne, neg, pow_, remainder, rint, rsqrt, select, shift_left, shift_right, sigmoid, sign, sin, sqrt, stop_gradient,
+    sub, tanh, trunc,
+)  # fmt: skip
+from graphc.ops.base import OPS, add_all, const, constant, constant_value, define, full, with_batch_axis, zeros
+from graphc.ops.contraction import dot, matmul
+from graphc.ops.indexing import (
+    add_along_axis, dynamic_slice, dynamic_update_slice, gather, scatter, take_along_axis,
+)  # fmt: skip
+from graphc.ops.linalg import cholesky, triangle, triangle_mask, triangular_solve
+from graphc.ops.movement import (
+    broadcast, broadcast_numpy, broadcast_to, concatenate, move_axis, pad, reshape, reshape_to, slice_, transpose,
+    transpose_to,
+)  # fmt: skip
+from graphc.ops.random import random_bits
+from graphc.ops.reduction import (
+    argmax, argmin, expand, mean, reduce_and, reduce_max, reduce_min, reduce_or, reduce_prod, reduce_sum,
+)  # fmt: skip
+from graphc.ops.sorting import argsort, sort, top_k
+from graphc.ops.structure import item, items
+from graphc.ops.window import conv, reduce_window, window_argmax
+
+__all__ = [
+    "OPS", "abs_", "add", "add_all", "add_along_axis", "alias", "argmax", "argmin", "argsort", "atan2", "barrier",
+    "bit_and", "bit_not", "bit_or", "bit_xor", "broadcast", "broadcast_numpy", "broadcast_to", "cast", "ceil",
+    "cholesky", "concatenate", "const", "constant", "constant_value", "conv", "convert", "cos", "define", "div",
+    "dot", "dynamic_slice", "dynamic_update_slice", "eq", "erf", "exp", "expand", "expm1", "floor", "floor_divide",
+    "full", "gather", "ge", "gt", "integer_pow", "iota", "isfinite", "isnan", "item", "items", "le", "like", "log",
+    "log1p", "lt", "matmul", "maximum", "mean", "minimum", "move_axis", "mul", "ne", "neg", "pad", "pow_",
+    "random_bits", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum",
+    "reduce_window", "remainder", "reshape", "reshape_to", "rint", "rsqrt", "scatter", "select", "shift_left",
+    "shift_right", "sigmoid", "sign", "sin", "slice_", "sort", "sqrt", "stop_gradient", "sub", "take_along_axis",
+    "tanh", "top_k", "transpose", "transpose_to", "triangle", "triangle_mask", "triangular_solve", "trunc",
+    "window_argmax", "with_batch_axis", "zeros",
+]  # fmt: skip

@@ -1,0 +1,328 @@
+"""Elementwise ops: arithmetic, comparison, logic, transcendental functions, select and cast.
+
+The scalar expressions are Python over the vocabulary of the code generators (``exp``, ``select``, ``cast`` …).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.ir import GraphError, Node, Op
+from graphc.ops.base import (
+    bool_,
+    check_equal,
+    check_kind,
+    define,
+    elementwise,
+    full,
+    same_type,
+    silent,
+    with_batch_axis,
+    zeros,
+)
+from graphc.types import DType, TensorType, Type, dtype
+
+
+def like(x: Node, value: float) -> Node:
+    """``value`` in the type of ``x``."""
+    return full(x.type, value)
+
+
+def keep_dtype(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, its result in the operands' element type (NumPy widens some integers and half floats)."""
+
+    def evaluate(*xs: Any, **attrs: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return np.asarray(function(*xs, **attrs), dtype=xs[0].dtype)
+
+    return evaluate
+
+
+def _binary(name: str, scalar: str, function: Callable[..., Any], partials: Any, kinds: str = "iuf", facts: Any = ()) -> Op:
+    return elementwise(name, scalar, keep_dtype(function), partials, same_type(name, kinds), facts)
+
+
+def _unary(name: str, scalar: str, function: Callable[..., Any], partial: Any, kinds: str = "f", facts: Any = ()) -> Op:
+    return elementwise(name, scalar, keep_dtype(function), (partial,), same_type(name, kinds), facts)
+
+
+# ------------------------------------------------------------------------------------------------ arithmetic
+
+add = _binary("add", "{0} + {1}", np.add, (lambda g, o, x, y: g, lambda g, o, x, y: g), facts=("commutative",))
+sub = _binary("sub", "{0} - {1}", np.subtract, (lambda g, o, x, y: g, lambda g, o, x, y: neg(g)))
+mul = _binary(
+    "mul", "{0} * {1}", np.multiply, (lambda g, o, x, y: mul(g, y), lambda g, o, x, y: mul(g, x)), facts=("commutative",)
+)
+div = _binary(
+    "div", "{0} / {1}", np.divide, (lambda g, o, x, y: div(g, y), lambda g, o, x, y: neg(mul(g, div(o, y)))), kinds="f"
+)
+neg = _unary("neg", "-{0}", np.negative, lambda g, o, x: neg(g), "iuf", facts=("involution",))
+abs_ = _unary("abs", "abs_({0})", np.abs, lambda g, o, x: mul(g, sign(x)), "iuf")
+sign = _unary("sign", "sign({0})", np.sign, None, "iuf")
+floor = _unary("floor", "floor({0})", np.floor, None)
+ceil = _unary("ceil", "ceil({0})", np.ceil, None)
+trunc = _unary("trunc", "trunc({0})", np.trunc, None)
+rint = _unary("rint", "rint({0})", np.rint, None)
+floor_divide = _binary("floor_divide", "floor_divide({0}, {1})", np.floor_divide, (None, None))
+remainder = _binary(
+    "remainder",
+    "remainder({0}, {1})",
+    np.remainder,
+    (lambda g, o, x, y: g, lambda g, o, x, y: neg(mul(g, floor_divide(x, y)))),
+)
+
+
+def _split_ties(g: Node, out: Node, mine: Node, other: Node) -> Node:
+    """The cotangent of max or min: all to the winner, half to each operand at a tie."""
+    half = mul(g, like(g, 0.5))
+    return select(eq(mine, other), half, select(eq(mine, out), g, zeros(g.type)))
+
+
+maximum = _binary(
+    "maximum",
+    "maximum({0}, {1})",
+    np.maximum,
+    (lambda g, o, x, y: _split_ties(g, o, x, y), lambda g, o, x, y: _split_ties(g, o, y, x)),
+    kinds="biuf",
+    facts=("commutative", "idempotent"),
+)
+minimum = _binary(
+    "minimum",
+    "minimum({0}, {1})",
+    np.minimum,
+    (lambda g, o, x, y: _split_ties(g, o, x, y), lambda g, o, x, y: _split_ties(g, o, y, x)),
+    kinds="biuf",
+    facts=("commutative", "idempotent"),
+)
+
+
+def _pow_by_base(g: Node, out: Node, x: Node, y: Node) -> Node:
+    """g·y·x^(y-1), zero where y is zero (also at x = 0)."""
+    zero = zeros(y.type)
+    safe = select(eq(y, zero), like(y, 1.0), sub(y, like(y, 1.0)))
+    return mul(g, mul(y, pow_(x, safe)))
+
+
+def _pow_by_exponent(g: Node, out: Node, x: Node, y: Node) -> Node:
+    """g·x^y·log x, zero where x is zero and y is not negative."""
+    zero = zeros(x.type)
+    at_zero = eq(x, zero)
+    logarithm = select(at_zero, zero, log(select(at_zero, like(x, 1.0), x)))
+    return mul(g, mul(out, logarithm))
+
+
+pow_ = _binary("pow", "pow_({0}, {1})", np.power, (_pow_by_base, _pow_by_exponent), kinds="f")
+
+
+def _integer_power(name: str) -> Callable[..., Type]:
+    def infer(x: TensorType, exponent: int) -> Type:
+        check_kind(name, x, "iuf")
+        if exponent < 0 and x.dtype.kind != "f":
+            raise GraphError(f"integer_pow: integers to negative integer powers are not allowed ({x} ** {exponent})")
+        return x
+
+    return infer
+
+
+integer_pow = elementwise(
+    "integer_pow",
+    "integer_pow({0}, {exponent})",
+    keep_dtype(lambda x, exponent: np.power(x, np.asarray(exponent, x.dtype))),
+    (
+        lambda g, o, x, exponent: (
+            None if exponent == 0 else mul(g, mul(like(x, exponent), integer_pow(x, exponent=exponent - 1)))
+        ),
+    ),
+    _integer_power("integer_pow"),
+)
+
+# ------------------------------------------------------------------------------------------------ transcendental
+
+exp = _unary("exp", "exp({0})", np.exp, lambda g, o, x: mul(g, o))
+expm1 = _unary("expm1", "expm1({0})", np.expm1, lambda g, o, x: mul(g, add(o, like(o, 1.0))))
+log = _unary("log", "log({0})", np.log, lambda g, o, x: div(g, x))
+log1p = _unary("log1p", "log1p({0})", np.log1p, lambda g, o, x: div(g, add(x, like(x, 1.0))))
+sqrt = _unary("sqrt", "sqrt({0})", np.sqrt, lambda g, o, x: div(mul(g, like(o, 0.5)), o))
+rsqrt = _unary(
+    "rsqrt",
+    "rsqrt({0})",
+    lambda x: 1 / np.sqrt(x),
+    lambda g, o, x: mul(mul(g, like(o, -0.5)), div(o, x)),
+)
+sin = _unary("sin", "sin({0})", np.sin, lambda g, o, x: mul(g, cos(x)))
+cos = _unary("cos", "cos({0})", np.cos, lambda g, o, x: neg(mul(g, sin(x))))
+tanh = _unary("tanh", "tanh({0})", np.tanh, lambda g, o, x: mul(g, sub(like(o, 1.0), mul(o, o))))
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    e = np.exp(-np.abs(x))
+    return np.where(np.isnan(x), x, np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
+
+
+sigmoid = _unary("sigmoid", "sigmoid({0})", _sigmoid, lambda g, o, x: mul(g, mul(o, sub(like(o, 1.0), o))))
+
+_erf_lanes = np.frompyfunc(math.erf, 1, 1)
+erf = _unary(
+    "erf",
+    "erf({0})",
+    lambda x: _erf_lanes(np.asarray(x, np.float64)),
+    lambda g, o, x: mul(g, mul(like(x, 2 / math.sqrt(math.pi)), exp(neg(mul(x, x))))),
+)
+atan2 = _binary(
+    "atan2",
+    "atan2({0}, {1})",
+    np.arctan2,
+    (
+        lambda g, o, y, x: div(mul(g, x), add(mul(x, x), mul(y, y))),
+        lambda g, o, y, x: neg(div(mul(g, y), add(mul(x, x), mul(y, y)))),
+    ),
+    kinds="f",
+)
+
+# ------------------------------------------------------------------------------------------------ comparison and logic
+
+
+def _compare(name: str, symbol: str, function: Callable[..., Any], facts: Sequence[str] = ()) -> Op:
+    def infer(x: TensorType, y: TensorType) -> Type:
+        check_equal(name, x, y)
+        check_kind(name, x, "biuf")
+        return TensorType(bool_, x.shape)
+
+    return elementwise(name, f"{{0}} {symbol} {{1}}", silent(function), (None, None), infer, facts)
+
+
+eq = _compare("eq", "==", np.equal, ("commutative",))
+ne = _compare("ne", "!=", np.not_equal, ("commutative",))
+lt = _compare("lt", "<", np.less)
+le = _compare("le", "<=", np.less_equal)
+gt = _compare("gt", ">", np.greater)
+ge = _compare("ge", ">=", np.greater_equal)
+
+
+def _predicate(name: str, function: Callable[..., Any]) -> Op:
+    def infer(x: TensorType) -> Type:
+        check_kind(name, x, "f")
+        return TensorType(bool_, x.shape)
+
+    return elementwise(name, f"{name}({{0}})", silent(function), (None,), infer)
+
+
+isnan = _predicate("isnan", np.isnan)
+isfinite = _predicate("isfinite", np.isfinite)
+
+bit_and = _binary("bit_and", "{0} & {1}", np.bitwise_and, (None, None), "biu", ("commutative", "idempotent"))
+bit_or = _binary("bit_or", "{0} | {1}", np.bitwise_or, (None, None), "biu", ("commutative", "idempotent"))
+bit_xor = _binary("bit_xor", "{0} ^ {1}", np.bitwise_xor, (None, None), "biu", ("commutative",))
+bit_not = _unary("bit_not", "~{0}", np.invert, None, "biu", ("involution",))
+shift_left = _binary("shift_left", "shift_left({0}, {1})", np.left_shift, (None, None), "iu")
+shift_right = _binary("shift_right", "shift_right({0}, {1})", np.right_shift, (None, None), "iu")
+
+# ------------------------------------------------------------------------------------------------ select and cast
+
+
+def _select_type(condition: TensorType, x: TensorType, y: TensorType) -> Type:
+    check_equal("select", x, y)
+    if condition != TensorType(bool_, x.shape):
+        raise GraphError(f"select needs a condition bool{list(x.shape)} for {x}, not {condition}")
+    return x
+
+
+select = elementwise(
+    "select",
+    "select({0}, {1}, {2})",
+    lambda c, x, y: np.where(c, x, y),
+    (
+        None,
+        lambda g, o, c, x, y: select(c, g, zeros(g.type)),
+        lambda g, o, c, x, y: select(c, zeros(g.type), g),
+    ),
+    _select_type,
+)
+
+
+def _cast_eval(x: Any, to: DType) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.asarray(x).astype(to.numpy)
+
+
+def _cast_partial(g: Node, out: Node, x: Node, to: DType) -> Node | None:
+    """Casting is linear between floats. The cotangent has the dtype of ``out``, the tangent that of ``x``."""
+    if not (x.type.dtype.is_inexact and to.is_inexact):
+        return None
+    return convert(g, x.type.dtype)
+
+
+def _cast_vjp(ct: Node, out: Node, x: Node, to: DType) -> tuple[Node | None]:
+    return (_cast_partial(ct, out, x, to),)
+
+
+def _cast_jvp(tangents: Sequence[Node | None], out: Node, x: Node, to: DType) -> Node | None:
+    (tangent,) = tangents
+    return None if tangent is None or not to.is_inexact else convert(tangent, to)
+
+
+cast = define(
+    Op(
+        "cast",
+        "elementwise",
+        infer=lambda x, to: TensorType(dtype(to), x.shape),
+        eval=_cast_eval,
+        vjp=_cast_vjp,
+        jvp=_cast_jvp,
+        batch=lambda size, flags, x, to: cast(x, to=to),
+        scalar="cast({0}, {to})",
+    )
+)
+
+
+def convert(x: Node, to: DType) -> Node:
+    """``x`` in the element type ``to``, itself where it has that type."""
+    return x if x.type.dtype is to else cast(x, to=to)
+
+
+def _identity(name: str, differentiable: bool) -> Op:
+    """An op that passes its operand on under another identity."""
+    return define(
+        Op(
+            name,
+            "elementwise",
+            infer=lambda x, **_: x,
+            eval=lambda x, **_: x,
+            vjp=lambda ct, out, x, **_: (ct if differentiable else None,),
+            jvp=lambda tangents, out, x, **_: tangents[0] if differentiable else None,
+            batch=lambda size, flags, x, **attrs: OPS_BY_NAME[name](x, **attrs),
+            scalar="{0}",
+        )
+    )
+
+
+OPS_BY_NAME: dict[str, Op] = {}
+#: ``alias(x, tag=k)`` is x under a new identity: what a transform differentiates by, apart from values closed over.
+alias = OPS_BY_NAME["alias"] = _identity("alias", True)
+stop_gradient = OPS_BY_NAME["stop_gradient"] = _identity("stop_gradient", False)
+#: ``barrier(x, tag=k)`` is x, but no pass removes it: what is computed from it stays distinct (rematerialisation).
+barrier = OPS_BY_NAME["barrier"] = _identity("barrier", True)
+
+
+def _iota_eval(shape: tuple[int, ...], axis: int, to: DType) -> np.ndarray:
+    line = np.arange(shape[axis], dtype=to.numpy).reshape([-1 if k == axis else 1 for k in range(len(shape))])
+    return np.ascontiguousarray(np.broadcast_to(line, shape))
+
+
+#: ``iota(shape=, axis=, to=)``: each element's index along ``axis``.
+iota = define(
+    Op(
+        "iota",
+        "elementwise",
+        infer=lambda shape, axis, to: TensorType(dtype(to), tuple(shape)),
+        eval=_iota_eval,
+        vjp=lambda ct, out, **_: (),
+        jvp=lambda tangents, out, **_: None,
+        batch=lambda size, flags, **attrs: with_batch_axis(iota(**attrs), size),
+        scalar="cast(index({axis}), {to})",
+    )
+)

@@ -1,0 +1,691 @@
+"""Derivatives and vectorisation as functions of functions: grad, vjp, jvp, jacobian, hessian, vmap …
+
+Inside a trace a transform appends nodes to the graph being traced. On concrete arrays it traces the function, transforms
+the graph and interprets it: nothing is compiled. Transforms compose in any order and to any depth. What a function is
+differentiated by gets an identity of its own (an ``alias`` node), so an argument is never confused with a value that the
+function closes over:
+
+>>> from graphc import grad
+>>> float(grad(lambda x: x * grad(lambda y: x + y)(x))(1.0))
+1.0
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc import ops
+from graphc.autodiff import batch_nodes, jvp_nodes, vjp_nodes
+from graphc.ir import GraphError, Node
+from graphc.location import where
+from graphc.tracing import (
+    Spec,
+    Trace,
+    Tracer,
+    argument,
+    current_trace,
+    is_static,
+    leaf_names,
+    located,
+    output_nodes,
+    to_node,
+    wrap,
+)
+from graphc.tree import Tree, flatten, unflatten
+from graphc.types import TensorType, i64
+
+_tags = itertools.count()
+
+
+# ------------------------------------------------------------------------------------------------ running
+
+
+def concrete_or_traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` runs inside a trace; called on concrete arrays it is traced and interpreted on the spot."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if current_trace() is not None:
+            return function(*args, **kwargs)
+        return interpret(function, args, kwargs)
+
+    return run
+
+
+def interpret(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Trace ``function`` on the types of its arguments and evaluate the graph with the reference interpreter."""
+    from graphc.interpreter import evaluate
+
+    leaves, tree = flatten((args, kwargs), is_leaf=is_static)
+    names = leaf_names(function, tree)
+    with Trace(getattr(function, "__name__", "graph")) as trace:
+        inputs, values = [], []
+        for leaf, name in zip(leaves, names, strict=True):
+            if is_static(leaf):
+                inputs.append(leaf)
+                continue
+            described = argument(leaf, name)
+            if isinstance(leaf, Spec):
+                raise TypeError(f"{name} is a Spec; give an array, or use graphc.trace to look at the graph")
+            inputs.append(trace.input(name or "x", described.type, described.weak))
+            values.append(np.asarray(leaf))
+        call_args, call_kwargs = unflatten(tree, inputs)
+        nodes, out_tree = output_nodes(function(*call_args, **call_kwargs))
+        graph = trace.builder.graph(nodes)
+    return unflatten(out_tree, evaluate(graph, values))
+
+
+def isolate(value: Any) -> tuple[Any, list[Node], Tree]:
+    """``value`` with every leaf under a new identity: the pytree of tracers, the nodes, the structure."""
+    leaves, tree = flatten(value)
+    nodes, tracers = [], []
+    for leaf in leaves:
+        weak = isinstance(leaf, Tracer) and leaf._weak or type(leaf) in (bool, int, float, complex)
+        node = ops.alias(to_node(leaf), tag=next(_tags))
+        nodes.append(node)
+        tracers.append(wrap(node, weak))
+    return unflatten(tree, tracers), nodes, tree
+
+
+def pick(args: Sequence[Any], argnums: int | Sequence[int], name: str) -> tuple[tuple[int, ...], bool]:
+    """``argnums`` as non-negative positions, and whether it was a single int."""
+    single = isinstance(argnums, (int, np.integer))
+    given = (argnums,) if single else tuple(argnums)  # type: ignore[arg-type]
+    positions = []
+    for k in given:
+        if not -len(args) <= int(k) < len(args):  # type: ignore[arg-type]
+            raise ValueError(f"{name}: argnums {argnums} for a call with {len(args)} positional arguments")
+        positions.append(int(k) % len(args))  # type: ignore[arg-type]
+    return tuple(positions), single
+
+
+def isolate_arguments(args: Sequence[Any], argnums: int | Sequence[int], name: str) -> tuple[list[Any], list[Node], list[Tree], bool]:
+    """The arguments with those at ``argnums`` isolated; their nodes (checked to be floats) and trees."""
+    positions, single = pick(args, argnums, name)
+    call = list(args)
+    nodes: list[Node] = []
+    trees = []
+    for k in positions:
+        call[k], found, tree = isolate(args[k])
+        for node, path in zip(found, tree.paths, strict=True):
+            if not node.type.dtype.is_inexact:
+                label = f"argument {k}" + (f" ({path})" if path else "")
+                raise TypeError(
+                    f"{name}: {label} is {node.type}; derivatives are taken by floats only. "
+                    "Convert it with .astype(float), or leave it out of argnums"
+                )
+        nodes += found
+        trees.append(tree)
+    return call, nodes, trees, single
+
+
+def rebuild(trees: Sequence[Tree], nodes: Sequence[Node], single: bool) -> Any:
+    """Nodes back in the nesting of the arguments they belong to."""
+    parts, at = [], 0
+    for tree in trees:
+        parts.append(unflatten(tree, [wrap(n) for n in nodes[at : at + tree.size]]))
+        at += tree.size
+    return parts[0] if single else tuple(parts)
+
+
+def or_zeros(nodes: Sequence[Node | None], like: Sequence[Node]) -> list[Node]:
+    return [ops.zeros(x.type) if n is None else n for n, x in zip(nodes, like, strict=True)]
+
+
+# ------------------------------------------------------------------------------------------------ reverse mode
+
+
+def value_and_grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """The value of a scalar function and its gradient by the arguments at ``argnums``.
+
+    Returns a function ``(*args) -> (value, gradient)``; the gradient nests as the argument does (a tuple of gradients
+    where ``argnums`` is a sequence). With ``has_aux`` the function returns ``(loss, aux)`` and the result is
+    ``((loss, aux), gradient)``. Raises TypeError where the loss is no real scalar or an argument is no float.
+
+    >>> value_and_grad(lambda w: (w ** 2).sum())(np.array([1.0, 2.0]))
+    (array(5.), array([2., 4.]))
+    """
+
+    def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
+        call, wrt, trees, single = isolate_arguments(args, argnums, "grad")
+        result = fun(*call, **kwargs)
+        loss, aux = split_aux(result, has_aux)
+        node = scalar_loss(loss)
+        lifted, aux_nodes, aux_tree = lift_outputs(node, aux, wrt)
+        one = ops.full(lifted.type, 1)
+        gradient = located(vjp_nodes, [lifted], [one], wrt)
+        value = wrap(lifted)
+        tree = rebuild(trees, or_zeros(gradient, wrt), single)
+        return ((value, unflatten(aux_tree, aux_nodes)), tree) if has_aux else (value, tree)
+
+    return concrete_or_traced(named(value_and_grad_of, "value_and_grad", fun))
+
+
+def lift_outputs(loss: Node, aux: Any, wrt: Sequence[Node]) -> tuple[Node, list[Any], Tree]:
+    """The loss and the traced leaves of ``aux`` with their patterns (softmax …) recognised: before adjoints exist."""
+    from graphc.lifting import lift
+
+    leaves, tree = flatten(aux)
+    traced = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tracer)]
+    found = lift([loss, *[to_node(leaves[k]) for k in traced]], wrt)
+    for k, node in zip(traced, found[1:], strict=True):
+        leaves[k] = wrap(node, leaves[k]._weak)
+    return found[0], leaves, tree
+
+
+def split_aux(result: Any, has_aux: bool) -> tuple[Any, Any]:
+    if not has_aux:
+        return result, None
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"has_aux=True needs a function that returns (loss, aux), not {type(result).__name__}")
+    return result
+
+
+def scalar_loss(loss: Any) -> Node:
+    if isinstance(loss, (tuple, list, dict)) or loss is None:
+        raise TypeError(
+            f"grad needs a function that returns one scalar, this one returned a {type(loss).__name__}; "
+            "return the loss alone, or (loss, aux) with has_aux=True"
+        )
+    node = to_node(loss)
+    if node.type.shape != ():
+        raise TypeError(
+            f"grad needs a scalar loss, this one is {node.type} (at {where()}); reduce it with .sum() or .mean(), or use "
+            "graphc.jacobian"
+        )
+    if not node.type.dtype.is_float:
+        raise TypeError(f"grad needs a real floating loss, this one is {node.type}")
+    return node
+
+
+def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """The gradient of a scalar function by the arguments at ``argnums``; with ``has_aux``: ``(gradient, aux)``.
+
+    >>> f = lambda x, y, z: (x + y) * (x + z)
+    >>> [float(g) for g in grad(f, argnums=(0, 1, 2))(-2.0, 5.0, -4.0)]
+    [-3.0, -6.0, 3.0]
+    >>> float(grad(grad(lambda x: x ** 3))(2.0))
+    12.0
+    """
+    both = value_and_grad(fun, argnums, has_aux)
+
+    def grad_of(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return named(grad_of, "grad", fun)
+
+
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """``(outputs, pullback)``: ``pullback(cotangents)`` gives a tuple of cotangents, one per primal.
+
+    Inside a trace everything is symbolic. On concrete arrays the pullback traces and interprets anew at each call.
+
+    >>> y, pullback = vjp(lambda x: x * x, np.array([1.0, 2.0]))
+    >>> pullback(np.array([1.0, 10.0]))
+    (array([ 2., 40.]),)
+    """
+    if current_trace() is None:
+        outputs = concrete_or_traced(lambda *p: fun(*p))(*primals)
+
+        def pull(cotangents: Any) -> Any:
+            def both(p: Any, ct: Any) -> Any:
+                return vjp(fun, *p, has_aux=has_aux)[1](ct)
+
+            return interpret(both, (primals, cotangents), {})
+
+        return (outputs[0], pull, outputs[1]) if has_aux else (outputs, pull)
+    call, wrt, trees, _ = isolate_arguments(primals, range(len(primals)), "vjp")
+    outputs, aux = split_aux(fun(*call), has_aux)
+    nodes, out_tree = output_nodes(outputs)
+
+    def pullback(cotangents: Any) -> Any:
+        seeds = matching_nodes("vjp", cotangents, nodes, out_tree)
+        found = located(vjp_nodes, nodes, seeds, wrt)
+        return rebuild(trees, or_zeros(found, wrt), single=False)
+
+    value = unflatten(out_tree, [wrap(n) for n in nodes])
+    return (value, pullback, aux) if has_aux else (value, pullback)
+
+
+def matching_nodes(name: str, values: Any, like: Sequence[Node], tree: Tree) -> list[Node]:
+    """The leaves of ``values``, which must nest as ``tree`` and have the types of ``like``."""
+    leaves, given = flatten(values)
+    if given != tree:
+        raise TypeError(f"{name}: expected a tree with leaves {list(tree.paths)}, got one with {list(given.paths)}")
+    nodes = []
+    for leaf, node, path in zip(leaves, like, tree.paths, strict=True):
+        made = to_node(leaf, node.type.dtype)
+        if made.type != node.type:
+            raise TypeError(f"{name}: {path or 'the value'} should be {node.type}, not {made.type}")
+        nodes.append(made)
+    return nodes
+
+
+# ------------------------------------------------------------------------------------------------ forward mode
+
+
+def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+    """``(outputs, tangents of the outputs)`` for ``tangents`` of ``primals`` (two sequences of equal nesting).
+
+    >>> jvp(np.sin, (0.0,), (2.0,))
+    (array(0.), array(2.))
+    """
+    if current_trace() is None:
+        return interpret(lambda p, t: jvp(fun, p, t, has_aux), (tuple(primals), tuple(tangents)), {})
+    call, wrt, trees, _ = isolate_arguments(primals, range(len(primals)), "jvp")
+    given: list[Node] = []
+    if len(tangents) != len(call):
+        raise TypeError(f"jvp: {len(call)} primals, {len(tangents)} tangents")
+    at = 0
+    for tangent, tree in zip(tangents, trees, strict=True):
+        given += matching_nodes("jvp", tangent, wrt[at : at + tree.size], tree)
+        at += tree.size
+    outputs, aux = split_aux(fun(*call), has_aux)
+    nodes, out_tree = output_nodes(outputs)
+    found = or_zeros(located(jvp_nodes, nodes, wrt, given), nodes)
+    pair = unflatten(out_tree, [wrap(n) for n in nodes]), unflatten(out_tree, [wrap(t) for t in found])
+    return (*pair, aux) if has_aux else pair
+
+
+# ------------------------------------------------------------------------------------------------ vmap
+
+
+def vmap(fun: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+    """``fun`` over a batch axis of its arguments, as one graph without a loop.
+
+    ``in_axes`` is an int or None for all arguments, or a sequence with one entry per argument, each an int, None, or a
+    pytree of them matching the argument. ``out_axes`` places the batch axis in the results. vmaps nest.
+
+    >>> vmap(lambda a, b: (a * b).sum(), in_axes=(0, None))(np.ones((3, 2)), np.array([1.0, 2.0]))
+    array([3., 3., 3.])
+    """
+
+    def vmap_of(*args: Any, **kwargs: Any) -> Any:
+        leaves, tree = flatten((args, kwargs), is_leaf=is_static)
+        axes = leaf_axes(in_axes, args, kwargs)
+        nodes = [leaf if is_static(leaf) else to_node(leaf) for leaf in leaves]
+        size = batch_size(nodes, axes)
+        trace = current_trace()
+        assert trace is not None
+        batched: dict[Node, Node] = {}
+        inner: list[Any] = []
+        for node, axis, leaf in zip(nodes, axes, leaves, strict=True):
+            if not isinstance(node, Node):
+                inner.append(node)
+            elif axis is None:
+                inner.append(wrap(node, isinstance(leaf, Tracer) and leaf._weak or type(leaf) in (bool, int, float)))
+            else:
+                type = node.type
+                shape = type.shape[:axis] + type.shape[axis + 1 :]
+                hole = trace.builder.placeholder(TensorType(type.dtype, shape))
+                batched[hole] = ops.move_axis(node, axis, 0)
+                inner.append(wrap(hole))
+        call_args, call_kwargs = unflatten(tree, inner)
+        outputs, out_tree = output_nodes(fun(*call_args, **call_kwargs))
+        results = []
+        places = out_leaf_axes(out_axes, out_tree)
+        for (node, flag), axis in zip(located(batch_nodes, outputs, batched, size), places, strict=True):
+            if axis is None:
+                if flag:
+                    raise ValueError("vmap: an output with out_axes None depends on a batched argument")
+                results.append(wrap(node))
+                continue
+            whole = node if flag else ops.with_batch_axis(node, size)
+            results.append(wrap(ops.move_axis(whole, 0, axis % whole.type.ndim)))
+        return unflatten(out_tree, results)
+
+    return concrete_or_traced(named(vmap_of, "vmap", fun))
+
+
+def leaf_axes(in_axes: Any, args: tuple, kwargs: dict[str, Any]) -> list[int | None]:
+    """One axis per leaf of ``(args, kwargs)``; keyword arguments are mapped over axis 0, as in JAX."""
+    if isinstance(in_axes, (int, np.integer)) or in_axes is None:
+        in_axes = (in_axes,) * len(args)
+    if len(in_axes) != len(args):
+        raise ValueError(f"vmap: in_axes has {len(in_axes)} entries for {len(args)} arguments")
+    axes: list[int | None] = []
+    for spec, arg in zip(in_axes, args, strict=True):
+        axes += spread_axes(spec, arg)
+    for value in kwargs.values():
+        axes += spread_axes(0, value)
+    order = flatten(((), kwargs), is_leaf=is_static)[1].children[1].keys
+    if list(order) != list(kwargs):  # keyword leaves come in key order
+        tail = {k: spread_axes(0, v) for k, v in kwargs.items()}
+        axes = axes[: len(axes) - sum(map(len, tail.values()))] + [a for k in order for a in tail[k]]
+    return axes
+
+
+def spread_axes(spec: Any, arg: Any) -> list[int | None]:
+    leaves, tree = flatten(arg, is_leaf=is_static)
+    if isinstance(spec, (int, np.integer)) or spec is None:
+        chosen: list[int | None] = [None if spec is None else int(spec)] * len(leaves)
+    else:
+        entries, spec_tree = flatten(spec, is_leaf=lambda v: v is None or isinstance(v, int))
+        if spec_tree != tree:
+            raise ValueError(f"vmap: in_axes {spec!r} does not match the argument with leaves {list(tree.paths)}")
+        chosen = entries
+    result: list[int | None] = []
+    for axis, leaf in zip(chosen, leaves, strict=True):
+        if axis is None or is_static(leaf):
+            result.append(None)
+            continue
+        ndim = np.ndim(leaf)
+        if not -ndim <= axis < ndim:
+            raise ValueError(f"vmap: axis {axis} of an argument with {ndim} axes")
+        result.append(axis % ndim)
+    return result
+
+
+def batch_size(nodes: Sequence[Any], axes: Sequence[int | None]) -> int:
+    sizes = {n.type.shape[a] for n, a in zip(nodes, axes, strict=True) if a is not None}
+    if not sizes:
+        raise ValueError("vmap: no argument is mapped (in_axes are all None)")
+    if len(sizes) > 1:
+        raise ValueError(f"vmap: the mapped axes have different lengths {sorted(sizes)}")
+    return sizes.pop()
+
+
+def out_leaf_axes(out_axes: Any, tree: Tree) -> list[int | None]:
+    if isinstance(out_axes, (int, np.integer)) or out_axes is None:
+        return [None if out_axes is None else int(out_axes)] * tree.size
+    axes, axes_tree = flatten(out_axes, is_leaf=lambda v: v is None or isinstance(v, int))
+    if axes_tree == tree:
+        return axes
+    if tree.kind in ("tuple", "list") and len(axes) == len(tree.children):
+        return [a for a, child in zip(axes, tree.children, strict=True) for _ in range(child.size)]
+    raise ValueError(f"vmap: out_axes {out_axes!r} does not match the result with leaves {list(tree.paths)}")
+
+
+# ------------------------------------------------------------------------------------------------ Jacobians
+
+
+def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """The Jacobian by reverse mode: one vmapped pullback over the unit vectors of the output.
+
+    For each output leaf of shape ``o`` and argument leaf of shape ``i`` an array of shape ``o + i``, nested as the
+    output, then as the argument. The graph does not grow with the number of outputs.
+
+    >>> jacrev(lambda x: x * x)(np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
+    """
+
+    def jacrev_of(*args: Any, **kwargs: Any) -> Any:
+        call, wrt, trees, single = isolate_arguments(args, argnums, "jacrev")
+        nodes, out_tree = output_nodes(fun(*call, **kwargs))
+        rows = []
+        for out in nodes:
+            if not out.type.dtype.is_float:
+                raise TypeError(f"jacrev: the output is {out.type}; derivatives exist for floats only")
+            found = unit_batch(
+                out.type, lambda seed, out=out: or_zeros(vjp_nodes([out], [seed], wrt), wrt)  # type: ignore[misc]
+            )
+            whole = [ops.reshape_to(n, (*out.type.shape, *x.type.shape)) for n, x in zip(found, wrt, strict=True)]
+            rows.append(rebuild(trees, whole, single))
+        return unflatten(out_tree, rows)
+
+    return concrete_or_traced(named(jacrev_of, "jacrev", fun))
+
+
+def unit_batch(type: TensorType, linear: Callable[[Node], Sequence[Node]]) -> list[Node]:
+    """``linear`` applied to every unit vector of ``type`` at once; results carry the batch axis first."""
+    trace = current_trace()
+    assert trace is not None
+    hole = trace.builder.placeholder(type)
+    results = located(linear, hole)
+    return [
+        node if flag else ops.with_batch_axis(node, type.size)
+        for node, flag in batch_nodes(results, {hole: unit_vectors(type)}, type.size)
+    ]
+
+
+def unit_vectors(type: TensorType) -> Node:
+    """All unit vectors of ``type`` as one tensor ``[size, *shape]``."""
+    n = type.size
+    same = ops.eq(ops.iota(shape=(n, n), axis=0, to=i64), ops.iota(shape=(n, n), axis=1, to=i64))
+    return ops.reshape_to(ops.convert(same, type.dtype), (n, *type.shape))
+
+
+def jacfwd(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """The Jacobian by forward mode: one vmapped pushforward over the unit vectors of the argument.
+
+    Shapes and nesting as :func:`jacrev`; better where there are fewer inputs than outputs.
+
+    >>> jacfwd(lambda x: x * x)(np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
+    """
+
+    def jacfwd_of(*args: Any, **kwargs: Any) -> Any:
+        call, wrt, trees, single = isolate_arguments(args, argnums, "jacfwd")
+        nodes, out_tree = output_nodes(fun(*call, **kwargs))
+        columns: list[list[Node]] = []  # per input leaf, per output leaf
+        for x in wrt:
+            found = unit_batch(x.type, lambda t, x=x: or_zeros(jvp_nodes(nodes, [x], [t]), nodes))  # type: ignore[misc]
+            shaped = []
+            for n, out in zip(found, nodes, strict=True):
+                last = ops.transpose_to(n, (*range(1, n.type.ndim), 0))
+                shaped.append(ops.reshape_to(last, (*out.type.shape, *x.type.shape)))
+            columns.append(shaped)
+        rows = [rebuild(trees, [column[k] for column in columns], single) for k in range(len(nodes))]
+        return unflatten(out_tree, rows)
+
+    return concrete_or_traced(named(jacfwd_of, "jacfwd", fun))
+
+
+def jacobian(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """The Jacobian, by reverse mode (see :func:`jacrev`; :func:`jacfwd` is the forward one)."""
+    return jacrev(fun, argnums)
+
+
+def hessian(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """The second derivatives of a scalar function: forward over reverse, vmapped, never a loop over rows.
+
+    For argument leaves of shapes ``i`` and ``j`` an array ``i + j``, nested twice as the arguments.
+
+    >>> hessian(lambda x: x[0] * x[1] ** 2)(np.array([3.0, 2.0]))
+    array([[0., 4.],
+           [4., 6.]])
+    """
+    return named(jacfwd(grad(fun, argnums), argnums), "hessian", fun)
+
+
+def hvp(fun: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+    """Hessian-vector products: ``hvp(f)(*args, v)`` without forming the Hessian (Pearlmutter 1994, forward over reverse).
+
+    ``v`` nests as the argument at ``argnums``.
+
+    >>> hvp(lambda x: (x ** 3).sum())(np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    array([ 6., 12.])
+    """
+    gradient = grad(fun, argnums)
+
+    def hvp_of(*args: Any, **kwargs: Any) -> Any:
+        *primals, vector = args
+        k = argnums % len(primals)
+
+        def of_one(x: Any) -> Any:
+            return gradient(*primals[:k], x, *primals[k + 1 :], **kwargs)
+
+        return jvp(of_one, (primals[k],), (vector,))[1]
+
+    return concrete_or_traced(named(hvp_of, "hvp", fun))
+
+
+# ------------------------------------------------------------------------------------------------ custom rules
+
+
+def stop_gradient(x: Any) -> Any:
+    """``x`` as a constant for derivatives; a pytree is treated leaf by leaf.
+
+    >>> float(grad(lambda x: x * stop_gradient(x))(3.0))
+    3.0
+    """
+    if current_trace() is None:
+        return x
+    leaves, tree = flatten(x)
+    return unflatten(tree, [wrap(ops.stop_gradient(to_node(v))) if isinstance(v, Tracer) else v for v in leaves])
+
+
+class custom_vjp:
+    """A function with its own derivative rule, given by :meth:`defvjp`.
+
+    ``fwd(*args) -> (output, residuals)`` and ``bwd(residuals, cotangent) -> tuple of cotangents, one per argument``
+    (None for zero). Forward-mode differentiation of such a function is refused by name.
+
+    >>> @custom_vjp
+    ... def clipped(x):
+    ...     return x * x
+    >>> clipped.defvjp(lambda x: (x * x, x), lambda x, ct: (np.clip(2 * x * ct, -1, 1),))
+    >>> float(grad(clipped)(5.0))
+    1.0
+    """
+
+    def __init__(self, fun: Callable[..., Any]) -> None:
+        self.fun = fun
+        self.fwd: Callable[..., Any] | None = None
+        self.bwd: Callable[..., Any] | None = None
+        functools.update_wrapper(self, fun)
+
+    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
+        self.fwd, self.bwd = fwd, bwd
+
+    def __call__(self, *args: Any) -> Any:
+        if current_trace() is None:
+            return self.fun(*args)
+        if self.fwd is None or self.bwd is None:
+            raise TypeError(f"{self.__name__} is a custom_vjp without rules: call {self.__name__}.defvjp(fwd, bwd)")  # type: ignore[attr-defined]
+        return call_with_rule(self.fun, self.fwd, self.bwd, args, getattr(self, "__name__", "custom"))
+
+
+def call_with_rule(fun: Callable[..., Any], fwd: Callable[..., Any], bwd: Callable[..., Any], args: tuple, name: str) -> Any:
+    """A ``call`` node for ``fun(*args)`` whose rule runs ``fwd`` again (the same nodes) and then ``bwd``."""
+    from graphc.ops.control import call
+
+    trace = current_trace()
+    assert trace is not None
+    leaves, tree = flatten(args)
+    nodes = [to_node(v) for v in leaves]
+    weak = [isinstance(v, Tracer) and v._weak or type(v) in (bool, int, float, complex) for v in leaves]
+
+    with Trace(name, trace) as inner:
+        inputs = [inner.input(f"x{k}", n.type, w) for k, (n, w) in enumerate(zip(nodes, weak, strict=True))]
+        results, out_tree = output_nodes(fun(*unflatten(tree, inputs)))
+        forward = (inner, results)
+    with Trace(f"{name}_rule", trace) as rule:
+        inputs = [rule.input(f"x{k}", n.type, w) for k, (n, w) in enumerate(zip(nodes, weak, strict=True))]
+        outs = [rule.input(f"y{k}", n.type) for k, n in enumerate(results)]
+        cts = [rule.input(f"ct{k}", n.type) for k, n in enumerate(results) if n.type.dtype.is_inexact]
+        _, residuals = fwd(*unflatten(tree, inputs))
+        given = iter(cts)
+        seed = unflatten(out_tree, [next(given) if n.type.dtype.is_inexact else None for n in results])
+        cotangents = rule_cotangents(bwd(residuals, seed), args, nodes, name)
+    captured = list(dict.fromkeys([*inner.captures, *rule.captures]))
+    n = len(nodes)
+    body = close_over(inner, forward[1], n, captured)
+    wanted = [c for c, x in zip(cotangents, nodes, strict=True) if x.type.dtype.is_inexact]
+    with rule.builder:
+        wanted += [ops.zeros(c.type) for c in captured if c.type.dtype.is_inexact]
+    del outs
+    full_rule = close_over(rule, wanted, n, captured)
+    node = call(*nodes, *captured, body=body, name=name, vjp=full_rule, custom=True)
+    return unflatten(out_tree, [wrap(r) for r in ops.items(node)])
+
+
+def rule_cotangents(given: Any, args: tuple, nodes: Sequence[Node], name: str) -> list[Node]:
+    """What ``bwd`` returned as one node per leaf of ``args``, None as zeros. Runs inside the rule's trace."""
+    if not isinstance(given, (tuple, list)) or len(given) != len(args):
+        raise TypeError(f"the bwd rule of {name} must return a tuple of {len(args)} cotangents, one per argument")
+    found: list[Node] = []
+    at = 0
+    for ct, arg in zip(given, args, strict=True):
+        leaves, tree = flatten(arg)
+        mine = nodes[at : at + len(leaves)]
+        at += len(leaves)
+        if ct is None:
+            found += [ops.zeros(n.type) for n in mine]
+            continue
+        parts, ct_tree = flatten(ct, is_leaf=lambda v: v is None)
+        if ct_tree.size != tree.size:
+            raise TypeError(f"the bwd rule of {name} returned {ct_tree} for an argument {tree}")
+        for part, n in zip(parts, mine, strict=True):
+            made = ops.zeros(n.type) if part is None else to_node(part, n.type.dtype)
+            if made.type != n.type:
+                raise TypeError(f"the bwd rule of {name} returned {made.type} for an argument {n.type}")
+            found.append(made)
+    return found
+
+
+def close_over(trace: Trace, outputs: Sequence[Node], n_own: int, captured: Sequence[Node]) -> Any:
+    """The graph of an inner trace: its own first ``n_own`` inputs, the captured operands, then its other inputs."""
+    builder = trace.builder
+    mine = {node: c for c, node in trace.captures.items()}
+    own = [x for x in builder.inputs if x not in mine]
+    with builder:
+        taken = [trace.captures.get(c) or builder.input("unused", c.type) for c in captured]
+    return builder.graph(outputs, inputs=[*own[:n_own], *taken, *own[n_own:]])
+
+
+def checkpoint(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """``fun`` without keeping its intermediate values for the backward pass: they are computed again there.
+
+    The recomputed nodes are kept apart from the originals by ``barrier`` nodes (Griewank and Walther, chapter 12).
+
+    >>> float(grad(checkpoint(lambda x: np.sin(x) * x))(0.0))
+    0.0
+    """
+
+    def checkpoint_of(*args: Any) -> Any:
+        from graphc.ops.control import call
+
+        trace = current_trace()
+        assert trace is not None
+        leaves, tree = flatten(args)
+        nodes = [to_node(v) for v in leaves]
+        with Trace(getattr(fun, "__name__", "checkpoint"), trace) as inner:
+            inputs = [inner.input(f"x{k}", n.type, isinstance(v, Tracer) and v._weak) for k, (n, v) in enumerate(zip(nodes, leaves, strict=True))]
+            results, out_tree = output_nodes(fun(*unflatten(tree, inputs)))
+        captured = list(inner.captures)
+        body = close_over(inner, results, len(nodes), captured)
+        node = call(*nodes, *captured, body=body, name="checkpoint", vjp=recompute_rule(body), custom=False)
+        return unflatten(out_tree, [wrap(r) for r in ops.items(node)])
+
+    return concrete_or_traced(named(checkpoint_of, "checkpoint", fun))
+
+
+def recompute_rule(body: Any) -> Any:
+    """``(inputs…, outputs…, cotangents…) -> cotangents``: the body again on barriers, differentiated."""
+    from graphc.ir import Builder, inline
+
+    with Builder(f"{body.name}_rule") as builder:
+        inputs = [builder.input(n["name"], n.type) for n in body.inputs]
+        for k, o in enumerate(body.outputs):
+            builder.input(f"y{k}", o.type)
+        cts = {k: builder.input(f"ct{k}", o.type) for k, o in enumerate(body.outputs) if o.type.dtype.is_inexact}
+        again = [ops.barrier(x, tag=next(_tags)) for x in inputs]
+        outputs = inline(body, again)
+        wrt = [x for x in again if x.type.dtype.is_inexact]
+        found = vjp_nodes(outputs, [cts.get(k) for k in range(len(outputs))], wrt)
+        return builder.graph(or_zeros(found, wrt))
+
+
+def named(function: Callable[..., Any], prefix: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` with the signature and a readable name of what it transforms."""
+    try:
+        functools.update_wrapper(function, original, updated=())
+    except (AttributeError, TypeError):
+        pass
+    function.__name__ = f"{prefix}_{getattr(original, '__name__', 'function')}".replace("<", "").replace(">", "")
+    return function
+
+
+__all__ = [
+    "GraphError", "checkpoint", "concrete_or_traced", "custom_vjp", "grad", "hessian", "hvp", "interpret", "jacfwd",
+    "jacobian", "jacrev", "jvp", "stop_gradient", "value_and_grad", "vjp", "vmap",
+]  # fmt: skip
