@@ -70,8 +70,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _size(text: str) -> int:
-    number, unit = re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE).groups()  # type: ignore[union-attr]
-    return int(number) << " KMGT".index(unit.upper() or " ") * 10
+    parts = re.fullmatch(r"(\d+)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if parts is None:
+        raise ValueError
+    return int(parts[1]) << 10 * " KMGT".index(parts[2].upper() or " ")
 
 
 def _folder(text: str) -> Path:
@@ -153,7 +155,7 @@ def get(variable: Variable[Any] | str) -> Any:
         return entry.default
     try:
         return entry.type.parse(text)
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError):
         raise ConfigError(f"{entry.name}={text!r} has no meaning: it takes {entry.type.label}") from None
 
 

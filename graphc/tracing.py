@@ -56,6 +56,8 @@ class Spec:
     shape: tuple[int, ...]
     dtype: Any = "f32"
 
+    is_pytree_leaf = True
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "dtype", dtype(self.dtype))
@@ -254,6 +256,9 @@ def located(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def apply_ufunc(ufunc: Any, *inputs: Any, dtype_: Any = None, where_: Any = True, casting: str = "same_kind") -> Any:
     """A NumPy ufunc on tracers: NumPy's own loop resolution gives the types, the table gives the nodes."""
+    special = FUNCTIONS.get(ufunc)
+    if special is not None:
+        return located(special, *inputs)
     rule = UFUNCS.get(ufunc) or NAMED_UFUNCS.get(ufunc.__name__)
     if rule is None:
         raise UnsupportedError(f"graphc does not trace the ufunc {ufunc.__name__} (at {where()})")

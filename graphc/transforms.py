@@ -321,9 +321,8 @@ def vmap(fun: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callab
             elif axis is None:
                 inner.append(wrap(node, isinstance(leaf, Tracer) and leaf._weak or type(leaf) in (bool, int, float)))
             else:
-                type = node.type
-                shape = type.shape[:axis] + type.shape[axis + 1 :]
-                hole = trace.builder.placeholder(TensorType(type.dtype, shape))
+                shape = node.type.shape[:axis] + node.type.shape[axis + 1 :]
+                hole = trace.builder.placeholder(TensorType(node.type.dtype, shape))
                 batched[hole] = ops.move_axis(node, axis, 0)
                 inner.append(wrap(hole))
         call_args, call_kwargs = unflatten(tree, inner)

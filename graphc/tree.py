@@ -79,7 +79,7 @@ def _flatten(value: Any, leaves: list[Any], is_leaf: Callable[[Any], bool] | Non
     if kind is list or kind is tuple:
         children = tuple(_flatten(v, leaves, is_leaf) for v in value)
         return Tree(kind.__name__, children, tuple(range(len(children))))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and not hasattr(kind, "is_pytree_leaf"):
         names = tuple(f.name for f in dataclasses.fields(value))
         children = tuple(_flatten(getattr(value, n), leaves, is_leaf) for n in names)
         return Tree("dataclass", children, names, kind)

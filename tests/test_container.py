@@ -22,7 +22,7 @@ from faults import FaultyOS, run_script
 
 from graphc.storage import File, FileFormatError, container, files, pack, read, write
 
-MANIFEST = {"program": "digits", "steps": [1, 2.5, True, None], "nested": {"ä": "“quoted\\\"”", "[{": "]]]]"}}
+MANIFEST = {"program": "digits", "steps": [1, 2.5, True, None], "nested": {"ä": '“quoted\\"”', "[{": "]]]]"}}
 SECTIONS = {
     "code": bytes(range(256)) * 3,
     "weights": np.arange(12, dtype=np.float32).reshape(3, 4),

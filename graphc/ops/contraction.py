@@ -55,17 +55,24 @@ def _dot_vjp(ct: Node, out: Node, x: Node, y: Node, batch: Any, contract: Any) -
 
 
 def _operand_cotangent(ct: Node, x: Node, y: Node, batch: Any, contract: Any, swap: bool) -> Node:
-    """The cotangent of ``x``: ct contracted with ``y`` over y's free axes, its axes brought into the order of x."""
+    """The cotangent of ``x``: ct contracted with ``y`` over y's free axes, its axes brought into the order of x.
+
+    ``swap`` says that x was the second operand; then y comes first, so that dW of ``x @ w`` needs no transpose.
+    """
     n_batch = len(batch[0])
     x_free = free_axes(x.type.ndim, batch[0], contract[0])
     y_free = free_axes(y.type.ndim, batch[1], contract[1])
     lead = tuple(range(n_batch))
     first = n_batch if swap else n_batch + len(x_free)
     ct_y = tuple(range(first, first + len(y_free)))
-    product = dot(ct, y, batch=(lead, batch[1]), contract=(ct_y, y_free))
-    # product: batch axes, x's free axes, y's contracted axes in increasing order
     partner = dict(zip(contract[1], contract[0], strict=True))
-    have = [*batch[0], *x_free, *[partner[k] for k in sorted(contract[1])]]
+    contracted = [partner[k] for k in sorted(contract[1])]
+    if swap:
+        product = dot(y, ct, batch=(batch[1], lead), contract=(y_free, ct_y))
+        have = [*batch[0], *contracted, *x_free]
+    else:
+        product = dot(ct, y, batch=(lead, batch[1]), contract=(ct_y, y_free))
+        have = [*batch[0], *x_free, *contracted]
     return transpose_to(product, [have.index(k) for k in range(x.type.ndim)])
 
 

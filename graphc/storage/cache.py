@@ -198,7 +198,7 @@ class Cache:
         except FileNotFoundError:
             return None
         except container.FileFormatError:
-            _remove(path)
+            files.remove(path)
             return None
         except OSError as error:
             _warn(f"{path} cannot be read ({error.strerror})")
@@ -206,7 +206,7 @@ class Cache:
         # A whole file of ours may still have got the wrong name, or have been signed with a key that is gone.
         label = file.manifest.get("cache")
         if not isinstance(label, dict) or (label.get("kind"), label.get("key")) != (kind, key.key):
-            _remove(path)
+            files.remove(path)
             return None
         if not trust.trusts(file):
             return None
@@ -249,7 +249,7 @@ class Cache:
         for _, size, path in entries:
             if total <= self.limit_bytes - self.limit_bytes // 16 and count <= MAX_ENTRIES - MAX_ENTRIES // 16:
                 return
-            _remove(path)
+            files.remove(path)
             total, count = total - size, count - 1
 
     def _entries(self, kinds: Sequence[str] = KINDS) -> Iterator[tuple[int, int, str]]:
@@ -284,11 +284,6 @@ def _require_kind(kind: str) -> None:
         raise ValueError(f"{kind!r} is no kind of cache entry; the kinds are {', '.join(KINDS)}")
 
 
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-
-
 def _warn(what: str) -> None:
     files.warn_once(CacheWarning, f"graphc works without its disk cache: {what}; GRAPHC_CACHE_DIR names another folder")
 
@@ -320,8 +315,18 @@ def _encode(name: str, value: Any) -> bytes:
 
 def _shown(value: Any, encoded: bytes) -> str:
     if len(encoded) <= _LONGEST_SHOWN and b"\n" not in encoded:
-        return repr(value)
+        return _text(value)
     return f"{_HASHED}{hashlib.sha256(encoded).hexdigest()[:16]} of {len(encoded):,} bytes"
+
+
+def _text(value: Any) -> str:
+    """Like ``repr``, and the same for what :func:`_encode` does not tell apart."""
+    match value:
+        case list() | tuple():
+            return f"[{', '.join(map(_text, value))}]"
+        case dict():
+            return f"{{{', '.join(sorted(f'{_text(key)}: {_text(item)}' for key, item in value.items()))}}}"
+    return repr(value)
 
 
 def _unquoted(shown: str | None) -> str:

@@ -42,7 +42,7 @@ def write_atomically(
     try:
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        remove(temporary)
         raise
     if durable:
         sync_folder(os.path.dirname(target))
@@ -67,7 +67,7 @@ def write_temporary(
         finally:
             os.close(descriptor)
     except BaseException:
-        os.unlink(path)
+        remove(path)
         raise
     return path, count
 
@@ -78,6 +78,12 @@ def _write_all(descriptor: int, chunk: Bytes) -> int:
     while written < len(view):
         written += os.write(descriptor, view[written : written + _CHUNK_BYTES])
     return written
+
+
+def remove(path: str) -> None:
+    """Remove a file if that is possible: somebody else may have done it, or may forbid it."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def sync_folder(folder: str) -> None:
@@ -99,7 +105,7 @@ def remove_stale(folder: str) -> None:
             if is_temporary(entry.name):
                 with contextlib.suppress(OSError):
                     if entry.stat(follow_symlinks=False).st_mtime < oldest:
-                        os.unlink(entry.path)
+                        remove(entry.path)
 
 
 def is_temporary(name: str) -> bool:

@@ -132,8 +132,7 @@ def _create(path: str) -> None:
     except OSError:
         # A file system without hard links: the last of several wins, and what the others sign meanwhile is not trusted.
         os.replace(temporary, path)
-    if os.path.exists(temporary):
-        os.unlink(temporary)
+    files.remove(temporary)
     files.sync_folder(folder)
 
 

@@ -38,7 +38,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Advance:
-    """A frame word that a loop moves: by `step` after iterations 0, 2, ..., by `odd` (default: `step`) after the others.
+    """A frame word that a loop moves: by `step` after iterations 0, 2, ..., by `odd` (or `step`) after the others.
 
     A pointer moves by bytes; `odd=-step` toggles it between two buffers; a counter is a `Word.value` that moves by 1.
     """

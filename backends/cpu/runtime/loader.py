@@ -18,9 +18,9 @@ MEMORY_FUNCTIONS = ("memcpy", "memmove", "memset")
 MATH_FUNCTIONS = tuple(
     name + suffix
     for name in (
-        "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs floor fma fmax "
-        "fmin fmod hypot ldexp lgamma log log10 log1p log2 nearbyint nextafter pow remainder rint round sin sinh sqrt "
-        "tan tanh tgamma trunc"
+        "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs floor fma "
+        "fmax fmin fmod hypot ldexp lgamma log log10 log1p log2 nearbyint nextafter pow remainder rint round sin sinh "
+        "sqrt tan tanh tgamma trunc"
     ).split()
     for suffix in ("", "f")
 )
@@ -78,16 +78,22 @@ def load_objects(objects: Sequence[bytes]) -> LoadedCode:
             that is neither in the C library's list nor registered. Nothing has been linked then.
     """
     defined: set[str] = set()
+    weak: set[str] = set()
     for index, data in enumerate(objects):
-        _check_object(index, read_symbols(data), defined)
+        symbols = read_symbols(data)
+        _check_object(index, symbols, defined)
+        weak.update(symbols.weak)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     for data in objects:
-        engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(bytes(data)))
+        try:
+            engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(bytes(data)))
+        except ValueError:
+            raise CodeError("LLVM cannot read the object file") from None
     engine.finalize_object()
-    return LoadedCode(engine, frozenset(defined))
+    return LoadedCode(engine, frozenset(defined | weak))
 
 
 def _check_object(index: int, symbols: Symbols, defined: set[str]) -> None:

@@ -18,9 +18,10 @@ class CodeError(Exception):
 
 @dataclass(frozen=True)
 class Symbols:
-    """The global symbols of an object: those it defines, and those it needs from elsewhere."""
+    """The global symbols of an object: those it alone may define, those others may define too, those it needs."""
 
     defined: tuple[str, ...]
+    weak: tuple[str, ...]
     undefined: tuple[str, ...]
 
 
@@ -161,7 +162,7 @@ def _elf_symbols(data: bytes, table: _Section, symbols: list[tuple[int, ...]], s
     _require(sections[table.link].kind == _STRTAB, "its symbol names are no string table")
     strings = sections[table.link]
     names = data[strings.offset:strings.offset + strings.size]
-    defined, undefined = [], []
+    defined, weak, undefined = [], [], []
     for name, info, _, section, value, size in symbols[1:]:
         binding, kind = info >> 4, info & 15
         _require(binding in (_LOCAL, _GLOBAL, _WEAK) and kind not in (_TLS, _IFUNC), "a symbol has an unknown type")
@@ -176,8 +177,8 @@ def _elf_symbols(data: bytes, table: _Section, symbols: list[tuple[int, ...]], s
             _require(section < len(sections) and value + size <= sections[section].size,
                      "a symbol lies outside its section")
         if binding != _LOCAL:
-            defined.append(text)
-    return Symbols(tuple(defined), tuple(undefined))
+            (weak if binding == _WEAK or section == _COMMON else defined).append(text)
+    return Symbols(tuple(defined), tuple(weak), tuple(undefined))
 
 
 # Mach-O: mach-o/loader.h and mach-o/nlist.h.
@@ -213,7 +214,7 @@ def _macho_symbols(data: bytes, table: int, count: int, strings: int, strings_si
             continue
         needed = kind & _N_TYPE == 0 and value == 0
         (undefined if needed else defined).append(_string(names, name).removeprefix("_"))
-    return Symbols(tuple(defined), tuple(undefined))
+    return Symbols(tuple(defined), (), tuple(undefined))
 
 
 # COFF: the PE format specification.
@@ -243,7 +244,7 @@ def _coff(data: bytes) -> Symbols:
         short, offset = struct.unpack("<II", raw)
         name = _string(names, offset) if short == 0 else raw.rstrip(b"\0").decode()
         (undefined if section == 0 and value == 0 else defined).append(name)
-    return Symbols(tuple(defined), tuple(undefined))
+    return Symbols(tuple(defined), (), tuple(undefined))
 
 
 _READERS: dict[bytes, Callable[[bytes], Symbols]] = {b"\x7fELF": _elf, b"\xcf\xfa\xed\xfe": _macho}

@@ -4,12 +4,13 @@ Four instructions: run a stage, loop, branch, stop. Fields are one word each; a 
 
     RUN     sync n  (kernel table cap) * n           run the kernels of a stage; at the end wait for all threads if sync
     LOOP    exit sync kind count state n  (word even odd) * n
-                                                     enter a loop of `count` iterations, or go to `exit` if there are none
+                                                     enter a loop of `count` iterations, or go to `exit` if none
     NEXT    head sync                                back-edge of the loop at `head`
     BRANCH  sync kind word n  target * n             go to one of the targets
     STOP                                             end of the call
 
-`kernel` is an index in `Program.kernels` (an address once loaded); `table`, `word` and `state` are indices of frame words.
+`kernel` is an index in `Program.kernels` (an address once loaded); `table`, `word` and `state` are frame words by
+index.
 
 A kernel of cap c is run by a *crew* of min(c, threads) threads. Crews start at different threads, so that kernels of
 one stage with cap 1 spread over the team: the kernel at place p of its stage has its rank 0 on thread p mod threads.

@@ -1,4 +1,4 @@
-"""The team: native threads that run tapes together with the thread of a call. One per process, shared by all executables.
+"""The team: native threads that run tapes together with the thread of a call; one per process, for all executables.
 
 Threads are started when the first executable that wants them is called, and stay for the life of the process; between
 calls they sleep. They run native code only and never touch Python, so the interpreter may exit at any time. A call
@@ -54,7 +54,8 @@ class Team:
         self._words = (ctypes.c_int64 * TEAM_WORDS).from_address(self.address)
         self._growing = threading.Lock()
         self._add_locks(0)
-        os.register_at_fork(after_in_child=self._start_anew)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._start_anew)
 
     @property
     def workers(self) -> int:
@@ -92,7 +93,7 @@ class Team:
 
 
 def _spins() -> int:
-    """How many turns of a spin loop make up SPIN_SECONDS; none where there is one core, which a spin would only block."""
+    """How many turns of a spin loop make up SPIN_SECONDS; none on a single core, which spinning would only block."""
     if available_cores() == 1:
         return 0
     spin = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(driver().spin)

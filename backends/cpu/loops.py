@@ -1,0 +1,401 @@
+"""What emitters of loops share: how the nodes of a body lie in the loops, and the text of a body at one vector.
+
+A kernel's body is written at a :class:`Point`: sixteen places along one axis of the loops. :class:`Layout` says which
+memory each node reads there, :class:`Values` writes the lines.
+
+Half floats are computed in f32 and rounded where they are stored. Where an op decides something (comparisons, casts to
+integers), its half-float operands are rounded first, so that it sees what every other kernel reads from memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from graphc.backends.cpu.codegen import Emission, NoEmitter, dtype_name, is_narrow, linear
+from graphc.ir import Graph, Node, topological
+from graphc.passes.access import Access, access, contiguous_strides
+from graphc.types import DType, i64
+
+INDEX = -1  # the position of what is not read from memory but follows from the indices of the loops
+
+#: ops whose spelling in kernel source is not that of their scalar expression
+SPELLING = {
+    "abs": "abs({0})",
+    "pow": "power({0}, {1})",
+    "shift_left": "left_shift({0}, {1})",
+    "shift_right": "right_shift({0}, {1})",
+}
+#: ops whose second operand is written as a literal where it is constant: LLVM then needs no division
+_LITERAL_DIVISORS = ("floor_divide", "remainder", "shift_left", "shift_right")
+
+
+# ------------------------------------------------------------------------------------------------ layout
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a node reads: element ``offset + Σ strides[k]·i_k`` of argument ``position`` (INDEX: that number itself)."""
+
+    position: int
+    offset: int
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of the loops: the axes of the domain that it runs over, their common extent, and whether it is reduced."""
+
+    members: tuple[int, ...]
+    extent: int
+    reduced: bool
+
+
+class Layout:
+    """How the nodes of a body lie in loops over a domain.
+
+    ``extents`` and ``reduced`` are those of the kernel's domain; without them every node has the axes of its own shape.
+    Nodes of the kept shape (the domain without its reduced axes) have stride 0 along the reduced axes. Once
+    :meth:`collapse` has been called, places have one stride per axis in :attr:`axes`.
+    """
+
+    def __init__(self, body: Graph, extents: Sequence[int] | None = None, reduced: Sequence[int] = ()) -> None:
+        self.body = body
+        self.extents = None if extents is None else tuple(extents)
+        self.kept = None if extents is None else tuple(k for k in range(len(extents)) if k not in reduced)
+        self.axes: tuple[Axis, ...] | None = None
+        if self.extents is not None:
+            self.axes = tuple(Axis((k,), n, k in reduced) for k, n in enumerate(self.extents))
+        self._sources = frozenset(body.inputs)
+        self._position = {node: k for k, node in enumerate(body.inputs)}
+        self._places: dict[Node, Place | None] = {}
+
+    def place(self, node: Node) -> Place | None:
+        """Where ``node`` is read from, or None if it is computed (or a constant)."""
+        if node not in self._places:
+            self._places[node] = self._find(node)
+        return self._places[node]
+
+    def _find(self, node: Node) -> Place | None:
+        if node.op.name == "iota":
+            return Place(INDEX, 0, self.loop_strides(tuple(int(k == node["axis"]) for k in range(len(node["shape"])))))
+        if node.op.kind not in ("input", "movement"):
+            return None
+        found = access(node, self._sources)
+        return None if found is None else self._located(found)
+
+    def _located(self, found: Access) -> Place:
+        return Place(self._position[found.source], found.offset, self.loop_strides(found.strides))
+
+    def stored(self, node: Node) -> tuple[int, ...]:
+        """Strides, along the loops, of a contiguous result with the shape of ``node``."""
+        return self.loop_strides(contiguous_strides(node.type.shape))
+
+    def loop_strides(self, strides: tuple[int, ...]) -> tuple[int, ...]:
+        """Strides along a node's own axes as strides along the axes of the loops."""
+        if self.axes is None or self.extents is None or self.kept is None:
+            return strides
+        if len(strides) != len(self.extents):
+            wide = [0] * len(self.extents)
+            for k, stride in zip(self.kept, strides, strict=True):
+                wide[k] = stride
+            strides = tuple(wide)
+        return tuple(strides[axis.members[-1]] for axis in self.axes)
+
+    def random_places(self, node: Node) -> tuple[Place, Place, Place]:
+        """Of a ``random_bits`` node: the two words of its key, and its elements' numbers."""
+        key = node.inputs[0]
+        batch, shape = key.type.ndim - 1, node["shape"]
+        found = access(key, self._sources)
+        if found is None:
+            raise NoEmitter(node, "its key is computed in the same kernel")
+        lead = (*found.strides[:batch], *(0 for _ in shape))
+        low = self._located(Access(found.source, found.offset, lead))
+        high = self._located(Access(found.source, found.offset + found.strides[-1], lead))
+        numbers = (*(0 for _ in range(batch)), *contiguous_strides(shape))
+        return low, high, Place(INDEX, 0, self.loop_strides(numbers))
+
+    def collapse(self, outputs: Iterable[Node]) -> Layout:
+        """A layout with adjacent axes merged where all that ``outputs`` need is one line in memory, and without axes of 1."""
+        assert self.axes is not None
+        outputs = list(outputs)
+        strides = [self.stored(node) for node in outputs]
+        for node in self.needed(outputs):
+            if node.op.kind == "random":
+                strides += [place.strides for place in self.random_places(node)]
+            elif (found := self.place(node)) is not None:
+                strides.append(found.strides)
+        merged: list[Axis] = []
+        for k, axis in enumerate(self.axes):
+            if axis.extent == 1:
+                continue
+            if merged and merged[-1].reduced == axis.reduced:
+                last = merged[-1].members[-1]
+                if all(s[last] == s[k] * axis.extent for s in strides):
+                    before = merged.pop()
+                    axis = Axis((*before.members, *axis.members), before.extent * axis.extent, axis.reduced)
+            merged.append(axis)
+        result = Layout(self.body, self.extents, [k for axis in self.axes if axis.reduced for k in axis.members])
+        result.axes = tuple(merged)
+        return result
+
+    def is_leaf(self, node: Node) -> bool:
+        """True for what needs no other node at a point: accesses, indices, scalar constants."""
+        return self.place(node) is not None or constant_scalar(node) is not None
+
+    def needed(self, wanted: Iterable[Node], known: Iterable[Node] = ()) -> list[Node]:
+        """Every node that ``wanted`` need, in order; accesses and ``known`` nodes are listed but not looked behind."""
+        leaves = {node for node in self.body.nodes if self.is_leaf(node)}
+        return topological(wanted, stop=leaves.union(known))
+
+
+def constant_scalar(node: Node) -> Node | None:
+    """The scalar constant that fills ``node``, or None."""
+    while node.op.name in ("broadcast_to", "reshape", "transpose", "slice"):
+        node = node.inputs[0]
+    return node if node.op.kind == "constant" and node["value"].value.size == 1 else None
+
+
+# ------------------------------------------------------------------------------------------------ points
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Sixteen places: ``index`` has an int64 expression (or a number) for each axis of the loops, ``axis`` is the one that
+    lanes run along (None: all lanes are the same place), ``lanes`` says how many of them exist (None: all sixteen)."""
+
+    index: tuple[str | int, ...]
+    axis: int | None
+    lanes: str | int | None = None
+
+    def element(self, strides: tuple[int, ...], offset: int = 0) -> str:
+        """The text of the element number of lane 0."""
+        return linear((offset, 1), *zip(self.index, strides, strict=True))
+
+    def stride(self, strides: tuple[int, ...]) -> int:
+        """Elements from one lane to the next."""
+        return 0 if self.axis is None else strides[self.axis]
+
+
+def load(e: Emission, place: Place, dtype: DType, at: Point) -> str:
+    """The expression that reads ``place`` at a point."""
+    pointer = e.pointer(place.position, place.offset * dtype.itemsize, place.strides)
+    return load_from(pointer, place.strides, dtype, e.scope(place.position), at)
+
+
+def load_from(pointer: str, strides: tuple[int, ...], dtype: DType, scope: int, at: Point) -> str:
+    """The expression that reads memory at ``pointer`` with the given strides."""
+    element, stride, name = at.element(strides), at.stride(strides), dtype_name(dtype)
+    match stride, at.lanes:
+        case 0, _:
+            return f"splat_load({pointer}, {element}, {name}, {scope})"
+        case 1, None:
+            return f"load({pointer}, {element}, {name}, {scope})"
+        case 1, lanes:
+            return f"load_masked({pointer}, {element}, {name}, {scope}, {lanes})"
+        case _, lanes:
+            return f"load_strided({pointer}, {element}, {stride}, {name}, {scope}, {16 if lanes is None else lanes})"
+
+
+def store_to(pointer: str, strides: tuple[int, ...], value: str, dtype: DType, scope: int, at: Point) -> str:
+    """The statement that writes ``value`` to memory at ``pointer`` with the given strides."""
+    element, stride, name = at.element(strides), at.stride(strides), dtype_name(dtype)
+    match stride, at.lanes:
+        case 0, _:
+            return f"store_first({pointer}, {element}, {value}, {name}, {scope})"
+        case 1, None:
+            return f"store({pointer}, {element}, {value}, {name}, {scope})"
+        case 1, lanes:
+            return f"store_masked({pointer}, {element}, {value}, {name}, {scope}, {lanes})"
+        case _, lanes:
+            return f"store_strided({pointer}, {element}, {stride}, {value}, {name}, {scope}, {16 if lanes is None else lanes})"
+
+
+def _index_lanes(place: Place, dtype: DType, at: Point) -> str:
+    """The numbers of the places of a point, as a vector of ``dtype``."""
+    element, stride = at.element(place.strides, place.offset), at.stride(place.strides)
+    if dtype.kind in "iu" and stride in (0, 1):
+        return f"{'lanes_of' if stride else 'splat'}({element}, {dtype_name(dtype)})"
+    whole = f"splat({element}, i64)" if stride == 0 else f"lanes({element})"
+    if stride not in (0, 1):
+        whole = f"splat({element}, i64) + lanes(0) * {stride}"
+    return whole if dtype is i64 else f"cast({whole}, {dtype_name(dtype)})"
+
+
+# ------------------------------------------------------------------------------------------------ values
+
+
+class Values:
+    """The variables that hold a body's nodes at a point, and the lines that make them.
+
+    Variables are named by the node's number in the body (``v3``) and a suffix. A :meth:`child` starts with what is known
+    outside and forgets what is made inside, like the indented block that it is for.
+    """
+
+    def __init__(self, e: Emission, layout: Layout | None = None, suffix: str = "") -> None:
+        self.e = e
+        self.layout = layout or Layout(e.kernel.body)
+        self.suffix = suffix
+        self._names: dict[Node, str] = {}
+        self._rounded: dict[Node, str] = {}
+        self._loads: dict[tuple[Place, DType], str] = {}
+
+    def child(self, suffix: str | None = None) -> Values:
+        inner = Values(self.e, self.layout, self.suffix if suffix is None else suffix)
+        inner._names, inner._rounded, inner._loads = dict(self._names), dict(self._rounded), dict(self._loads)
+        return inner
+
+    def set(self, node: Node, name: str) -> None:
+        """``node`` is held by the variable ``name``."""
+        self._names[node] = name
+        self._rounded.pop(node, None)
+
+    def __contains__(self, node: Node) -> bool:
+        return node in self._names
+
+    def __getitem__(self, node: Node) -> str:
+        return self._names[node]
+
+    def name(self, node: Node) -> str:
+        """The variable that is made for ``node``."""
+        return f"v{self.e.numbers[node]}{self.suffix}"
+
+    def emit(self, wanted: Iterable[Node], at: Point) -> None:
+        """Write the lines of everything that ``wanted`` need and that is not known yet."""
+        for node in self.layout.needed(wanted, self._names):
+            if node not in self._names:
+                self._define(node, at)
+
+    def store(self, position: int, node: Node, at: Point) -> None:
+        """Write ``node`` into the contiguous result number ``position`` (arguments count first)."""
+        strides = self.layout.stored(node)
+        pointer = self.e.pointer(position)
+        scope = self.e.scope(position)
+        self.e.line(store_to(pointer, strides, self[node], node.type.dtype, scope, at), self._result_comment(position, node))
+
+    def _result_comment(self, position: int, node: Node) -> str:
+        return f"out{position - len(self.e.kernel.body.inputs)} = v{self.e.numbers[node]}"
+
+    # -------------------------------------------------------------------------------------------- one node
+
+    def _define(self, node: Node, at: Point) -> None:
+        constant = constant_scalar(node)
+        place = self.layout.place(node)
+        if constant is not None:
+            self.set(node, self.e.param(node.type.dtype, constant["value"].value.reshape(()), constant))
+        elif place is not None:
+            self._define_place(node, place, at)
+        elif node.op.name == "random_bits":
+            self._define_random(node, at)
+        elif node.op.name == "broadcast_to" or node.op.scalar == "{0}":
+            self.set(node, self._names[node.inputs[0]])
+        elif node.op.name == "integer_pow":
+            self._define_power(node)
+        elif node.op.kind == "elementwise":
+            self._assign(node, self._expression(node))
+        else:
+            raise NoEmitter(node, f"inside a kernel of template {self.e.kernel.template}")
+
+    def _define_place(self, node: Node, place: Place, at: Point) -> None:
+        key = (place, node.type.dtype)
+        if key not in self._loads:
+            text = _index_lanes(place, node.type.dtype, at) if place.position == INDEX else load(self.e, place, node.type.dtype, at)
+            name = self.name(node)
+            label = f"iota, {place.strides}" if place.position == INDEX else f"in{place.position}"
+            self.e.line(f"{name} = {text}", f"v{self.e.numbers[node]}: {node.type.dtype} = {label}")
+            self._loads[key] = name
+        self.set(node, self._loads[key])
+
+    def _define_random(self, node: Node, at: Point) -> None:
+        low, high, numbers = self.layout.random_places(node)
+        name, u32 = self.name(node), node.type.dtype
+        for suffix, text in (
+            ("_k0", load(self.e, low, u32, at)),
+            ("_k1", load(self.e, high, u32, at)),
+            ("_i", _index_lanes(numbers, i64, at)),
+            ("_c0", f"cast({name}_i >> 32, u32)"),
+            ("_c1", f"cast({name}_i, u32)"),
+        ):
+            self.e.line(f"{name}{suffix} = {text}")
+        words = f"{name}_k0, {name}_k1, {name}_c0, {name}_c1"
+        self._assign(node, f"threefry_0({words}) ^ threefry_1({words})")
+
+    def _define_power(self, node: Node) -> None:
+        """Square and multiply."""
+        base, exponent = self._names[node.inputs[0]], node["exponent"]
+        name, dtype = self.name(node), dtype_name(node.type.dtype)
+        if is_narrow(node.type.dtype):
+            dtype = "f32"
+        if exponent == 0:
+            self._assign(node, f"splat(1, {dtype})")
+            return
+        square, product, rest = base, "", abs(exponent)
+        while rest:
+            if rest & 1:
+                product = f"{product} * {square}" if product else square
+            rest >>= 1
+            if rest:
+                self.e.line(f"{name}_{rest} = {square} * {square}")
+                square = f"{name}_{rest}"
+        self._assign(node, f"1.0 / ({product})" if exponent < 0 else product)
+
+    def _expression(self, node: Node) -> str:
+        op = node.op
+        scalar = SPELLING.get(op.name, op.scalar)
+        if scalar is None:
+            raise NoEmitter(node)
+        decides = node.type.dtype.kind != "f"
+        operands = [self._rounded_name(x) if decides else self._names[x] for x in node.inputs]
+        if op.name in _LITERAL_DIVISORS and (divisor := self._literal(node.inputs[1])) is not None:
+            operands[1] = divisor
+        attrs = {k: dtype_name(v) if isinstance(v, DType) else v for k, v in node.attrs}
+        return scalar.format(*operands, **attrs)
+
+    def _rounded_name(self, node: Node) -> str:
+        """``node`` as it would be read from memory."""
+        if not is_narrow(node.type.dtype) or self.layout.is_leaf(node):
+            return self._names[node]
+        if node not in self._rounded:
+            self._rounded[node] = f"{self.name(node)}_rounded"
+            self.e.line(f"{self._rounded[node]} = cast({self._names[node]}, {dtype_name(node.type.dtype)})")
+        return self._rounded[node]
+
+    def _literal(self, node: Node) -> str | None:
+        constant = constant_scalar(node)
+        if constant is None or not node.type.dtype.is_integer:
+            return None
+        value = int(constant["value"].value.reshape(()))
+        return f"splat({value}, {dtype_name(node.type.dtype)})" if -(2**63) <= value < 2**63 else None
+
+    def _assign(self, node: Node, text: str) -> None:
+        name = self.name(node)
+        operands = ", ".join(f"v{self.e.numbers[x]}" for x in node.inputs)
+        attrs = "".join(f", {k}={v}" for k, v in node.attrs if isinstance(v, (int, DType)))
+        comment = f"v{self.e.numbers[node]}: {node.type.dtype} = {node.op.name}({operands}{attrs})"
+        self.e.line(f"{name} = {text}", comment)
+        self.set(node, name)
+
+
+# ------------------------------------------------------------------------------------------------ helpers
+
+
+def split_indices(e: Emission, unit: str, axes: Sequence[tuple[str, str | int]]) -> None:
+    """Write the lines that take ``unit`` apart into indices, the last of which runs fastest: ``(variable, extent)``."""
+    stride = math.prod(n for _, n in axes[1:] if isinstance(n, int))
+    for k, (name, extent) in enumerate(axes):
+        text = unit if stride == 1 else f"{unit} // {stride}"
+        if k > 0:
+            text = f"{text} % {extent}"
+            assert isinstance(extent, int), "only the outermost extent is known at run time"
+        e.line(f"{name} = {text}")
+        if k + 1 < len(axes):
+            following = axes[k + 1][1]
+            assert isinstance(following, int)
+            stride //= max(following, 1)
+
+
+def product_text(first: str, factors: Mapping[int, int] | Sequence[int]) -> str:
+    """The text of ``first`` times static factors."""
+    factor = math.prod(factors)
+    return first if factor == 1 else f"{first} * {factor}"

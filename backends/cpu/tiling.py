@@ -1,0 +1,259 @@
+"""How contractions are cut into register tiles, and the source of the routines that all of them share.
+
+A contraction is computed strip by strip: a *strip* is ``rows`` rows of the result times a number of *panels*, each as wide
+as the register tile.  The routines below are compiled once, kept like kernels, and called by every contraction kernel:
+
+``strip``   the micro-kernel: accumulators in registers, the whole depth in one loop, any strides of the left operand.
+``pack``    columns of the right operand, whatever its strides, as panels: ``width`` columns side by side at each depth.
+``dots``    dot products along contiguous depth, for results with few rows.
+``widen``   a block of f16 or bf16 as f32.
+
+Everything here is text and numbers; the machine code is emitted by :mod:`graphc.backends.cpu.tile`.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from graphc.types import DType, bf16, f16, f32
+
+W = 16  # lanes of a vector of the kernel language
+
+
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """The vector registers of a processor: how many there are and how many bytes each has."""
+
+    count: int
+    nbytes: int
+
+
+_LEVELS = {
+    "x86-64": Registers(16, 16),
+    "x86-64-v2": Registers(16, 16),
+    "x86-64-v3": Registers(16, 32),
+    "x86-64-v4": Registers(32, 64),
+}
+
+
+@functools.cache
+def registers(cpu: str) -> Registers:
+    """The vector registers of ``cpu``, an LLVM name or ``host``; of names that are not known, the least there can be.
+
+    Results do not depend on them: every element is summed in the order of the contracted axis.
+    """
+    if cpu in _LEVELS:
+        return _LEVELS[cpu]
+    if cpu not in ("", "host"):
+        return _LEVELS["x86-64"]
+    import llvmlite.binding as llvm
+
+    triple, features = llvm.get_process_triple(), llvm.get_host_cpu_features()
+    if triple.startswith(("aarch64", "arm64")):
+        return Registers(32, 16)
+    if features.get("avx512f"):
+        return Registers(32, 64)
+    return Registers(16, 32 if features.get("avx") else 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A register tile: ``rows`` rows of ``vectors`` registers of ``lanes`` elements."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def columns(self) -> int:
+        return self.vectors * self.lanes
+
+    def panels(self, columns: int) -> int:
+        """How many panels cover ``columns`` columns."""
+        return -(-columns // self.columns)
+
+
+def compute(element: DType) -> DType:
+    """The element type in which values of type ``element`` are multiplied and summed."""
+    return f32 if element in (f16, bf16) else element
+
+
+def choose_tile(rows: int, columns: int, element: DType, file: Registers) -> Tile:
+    """The register tile for a result of ``rows`` times ``columns`` elements of the computing type ``element``.
+
+    Tall tiles read the fewest operands per multiplication; a shorter one is taken where it wastes fewer rows, a narrow
+    one where it wastes fewer columns (measured: 8 rows lose 4 %, one register of columns loses 10 %).
+    """
+    lanes = min(max(file.nbytes // element.itemsize, 1), W)
+    tallest, shorter = (12, 8) if file.count >= 32 else (6, 4)
+    if rows < tallest:
+        height = rows
+    else:
+        height = min((tallest, shorter), key=lambda h: -(-rows // h) * h * (1.0 if h == tallest else 1.04))
+    most = min(_MOST_VECTORS[file.count].get(height, 2), max(columns // lanes, 1))
+    if height < 6 or most == 1:
+        return Tile(height, most, lanes)
+    wide, narrow = Tile(height, 2, lanes), Tile(height, 1, lanes)
+    waste = wide.panels(columns) * wide.columns > 1.1 * narrow.panels(columns) * narrow.columns
+    return narrow if waste else wide
+
+
+#: registers → height of a tile → how many registers wide it is at most
+_MOST_VECTORS = {
+    32: {1: 8, 2: 8, 3: 4, 4: 4, 5: 4},
+    16: {1: 6, 2: 4, 3: 3},
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the shared routines
+
+Routine = tuple[str, str]  # symbol, source
+
+
+def strip_symbol(element: str, rows: int, vectors: int, lanes: int) -> str:
+    return f"graphc_strip_{element}_{rows}x{vectors}x{lanes}"
+
+
+def strip(element: DType, tile: Tile) -> Routine:
+    """The micro-kernel for operands of the computing type ``element`` (called by ``tile_strip``)."""
+    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    symbol = strip_symbol(element.name, tile.rows, tile.vectors, tile.lanes)
+    return symbol, (
+        f"def {symbol}(table, thread, threads):\n"
+        f"    # c[{tile.rows} rows, panels of {tile.columns} columns] = (c +) a · b: a by strides, b in panels\n"
+        f"    micro_strip(table, {element.name}, {shape})\n"
+        f"    return 0\n"
+    )
+
+
+def pack_symbol(element: str, width: int) -> str:
+    return f"graphc_pack_{element}_{width}"
+
+
+def pack(element: DType, width: int) -> Routine:
+    """Columns stored as ``element`` → panels of ``width`` columns of the computing type (called by ``tile_pack``).
+
+    Columns beyond the last are 0. Writes up to 15 elements past the last panel.
+    """
+    symbol = pack_symbol(element.name, width)
+    return symbol, _PACK.format(
+        symbol=symbol, e=element.name, c=compute(element).name, width=width, group=min(width, W), rest=W - min(width, W)
+    )
+
+
+_PACK = """\
+def {symbol}(table, thread, threads):
+    # y[panel, depth, {width}] = x[depth, columns], zero beyond the last column
+    x = pointer(table, 0)
+    x_step = word(table, 1)
+    x_column = word(table, 2)
+    y = pointer(table, 3)
+    depth = word(table, 4)
+    columns = word(table, 5)
+    last = (columns + {width} - 1) // {width} * {width}
+    for j in range(0, last, {group}):
+        into = j // {width} * {width} * depth + j % {width}
+        some = min(columns - j, {group})
+        k = 0
+        if columns - j >= {W}:
+            if x_column == 1:
+                while k < depth:
+                    store(y, into + k * {width}, load(x, j + k * x_step, {e}, 0), {c}, 1)
+                    k = k + 1
+            elif x_step == 1:
+                while k + {W} <= depth:
+                    transpose_block(x, j * x_column + k, x_column, {e}, y, into + k * {width}, {width})
+                    k = k + {W}
+        while k < depth:
+            v = load_strided(x, j * x_column + k * x_step, x_column, {e}, 0, some)
+            store(y, into + k * {width}, v, {c}, 1)
+            k = k + 1
+    return 0
+""".replace("{W}", str(W))
+
+
+def dots_symbol(element: str) -> str:
+    return f"graphc_dots_{element}"
+
+
+def dots(element: DType) -> Routine:
+    """Dot products of rows stored as ``element``, contiguous along the depth (called by ``tile_dots``)."""
+    symbol = dots_symbol(element.name)
+    return symbol, _DOTS.format(symbol=symbol, e=element.name, c=compute(element).name)
+
+
+_DOTS = """\
+def {symbol}(table, thread, threads):
+    # out[j] = sum of x[j * x_row + k] * y[j * y_row + k] over k < depth
+    x = pointer(table, 0)
+    x_row = word(table, 1)
+    y = pointer(table, 2)
+    y_row = word(table, 3)
+    out = pointer(table, 4)
+    count = word(table, 5)
+    depth = word(table, 6)
+    for j in range(0, count - 3, 4):
+        s0 = splat(0, {c})
+        s1 = splat(0, {c})
+        s2 = splat(0, {c})
+        s3 = splat(0, {c})
+        for k in range(0, depth, 16):
+            n = depth - k
+            i = j * x_row + k
+            m = j * y_row + k
+            if n >= 16:
+                s0 = fma(load(x, i, {e}, 0), load(y, m, {e}, 1), s0)
+                s1 = fma(load(x, i + x_row, {e}, 0), load(y, m + y_row, {e}, 1), s1)
+                s2 = fma(load(x, i + 2 * x_row, {e}, 0), load(y, m + 2 * y_row, {e}, 1), s2)
+                s3 = fma(load(x, i + 3 * x_row, {e}, 0), load(y, m + 3 * y_row, {e}, 1), s3)
+            else:
+                s0 = fma(load_masked(x, i, {e}, 0, n), load_masked(y, m, {e}, 1, n), s0)
+                s1 = fma(load_masked(x, i + x_row, {e}, 0, n), load_masked(y, m + y_row, {e}, 1, n), s1)
+                s2 = fma(load_masked(x, i + 2 * x_row, {e}, 0, n), load_masked(y, m + 2 * y_row, {e}, 1, n), s2)
+                s3 = fma(load_masked(x, i + 3 * x_row, {e}, 0, n), load_masked(y, m + 3 * y_row, {e}, 1, n), s3)
+        store_first(out, j, reduce_add(s0), {c}, 2)
+        store_first(out, j + 1, reduce_add(s1), {c}, 2)
+        store_first(out, j + 2, reduce_add(s2), {c}, 2)
+        store_first(out, j + 3, reduce_add(s3), {c}, 2)
+    for j in range(count // 4 * 4, count):
+        s = splat(0, {c})
+        for k in range(0, depth, 16):
+            n = depth - k
+            s = fma(load_masked(x, j * x_row + k, {e}, 0, n), load_masked(y, j * y_row + k, {e}, 1, n), s)
+        store_first(out, j, reduce_add(s), {c}, 2)
+    return 0
+"""
+
+
+def widen_symbol(element: str) -> str:
+    return f"graphc_widen_{element}"
+
+
+def widen(element: DType) -> Routine:
+    """A block of ``element`` as the computing type, contiguous along its inner axis (called by ``tile_widen``)."""
+    symbol = widen_symbol(element.name)
+    return symbol, _WIDEN.format(symbol=symbol, e=element.name, c=compute(element).name)
+
+
+_WIDEN = """\
+def {symbol}(table, thread, threads):
+    # y[i * y_outer + k] = x[i * x_outer + k * x_inner]
+    x = pointer(table, 0)
+    x_outer = word(table, 1)
+    x_inner = word(table, 2)
+    y = pointer(table, 3)
+    y_outer = word(table, 4)
+    outer = word(table, 5)
+    inner = word(table, 6)
+    for i in range(outer):
+        for k in range(0, inner, 16):
+            n = inner - k
+            if x_inner == 1 and n >= 16:
+                store(y, i * y_outer + k, load(x, i * x_outer + k, {e}, 0), {c}, 1)
+            else:
+                v = load_strided(x, i * x_outer + k * x_inner, x_inner, {e}, 0, n)
+                store_masked(y, i * y_outer + k, v, {c}, 1, n)
+    return 0
+"""

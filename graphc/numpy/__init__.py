@@ -1,0 +1,67 @@
+"""The NumPy-shaped namespace: NumPy's names, on traced and on plain arrays.
+
+Inside a trace the creation functions return traced arrays; everything else dispatches by its arguments, so
+``graphc.numpy.exp(a)`` is ``np.exp(a)`` for a NumPy array. A NumPy name that graphc does not trace is passed through and
+raises by name when it meets a traced value.
+
+>>> import graphc.numpy as gnp
+>>> gnp.arange(3)
+array([0, 1, 2])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphc.numpy import functions, indexing, ufuncs
+from graphc.tracing import current_trace, is_tracer, located, to_tracer
+from graphc.tree import flatten
+
+_CREATORS = ("zeros", "ones", "full", "empty", "eye", "identity", "arange", "linspace", "tri", "logspace", "geomspace")
+
+
+def _creator(name: str) -> Callable[..., Any]:
+    original = getattr(np, name)
+
+    def create(*args: Any, **kwargs: Any) -> Any:
+        if name == "full" and any(map(is_tracer, (*args, *kwargs.values()))):
+            return _full(*args, **kwargs)
+        made = original(*args, **kwargs)
+        return made if current_trace() is None else to_tracer(made)
+
+    create.__name__ = create.__qualname__ = name
+    create.__doc__ = original.__doc__
+    return create
+
+
+def _full(shape: Any, fill_value: Any, dtype: Any = None, **_: Any) -> Any:
+    value = to_tracer(fill_value)
+    return functions.broadcast_to(value if dtype is None else value.astype(dtype), shape)
+
+
+for _name in _CREATORS:
+    globals()[_name] = _creator(_name)
+
+
+def asarray(value: Any, dtype: Any = None) -> Any:
+    """``value`` as an array; inside a trace as a traced one, so that traced indices work on it: ``asarray(a)[i]``."""
+    if current_trace() is None:
+        return np.asarray(value, dtype)
+    made = located(functions.array, value) if any(map(is_tracer, flatten(value)[0])) else to_tracer(np.asarray(value))
+    return made if dtype is None else made.astype(dtype)
+
+
+array = asarray
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        return getattr(np, name)
+    except AttributeError:
+        raise AttributeError(f"graphc.numpy has no {name!r}: NumPy has none") from None
+
+
+__all__ = ["array", "asarray", "functions", "indexing", "ufuncs", *_CREATORS]  # noqa: PLE0604

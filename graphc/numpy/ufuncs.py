@@ -1,0 +1,203 @@
+"""NumPy's ufuncs as ops: one table entry each. Operands arrive cast to the loop's types and broadcast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphc import ops
+from graphc.ir import GraphError, Node
+from graphc.tracing import METHODS, NAMED_UFUNCS, UFUNCS, Tracer, apply_ufunc, is_weak_scalar, to_tracer, wrap
+from graphc.types import TensorType, bool_
+
+
+def by_kind(boolean: Callable[..., Node], number: Callable[..., Node]) -> Callable[..., Node]:
+    """One rule for bool operands, another for numbers."""
+    return lambda *xs: (boolean if xs[0].type.dtype is bool_ else number)(*xs)
+
+
+def truth(x: Node) -> Node:
+    """``x != 0``."""
+    return x if x.type.dtype is bool_ else ops.ne(x, ops.zeros(x.type))
+
+
+def float_only(name: str, on_float: Callable[[Node], Node], otherwise: Callable[[Node], Node]) -> Callable[[Node], Node]:
+    return lambda x: on_float(x) if x.type.dtype.is_float else otherwise(x)
+
+
+def constant_like(x: Node, value: bool) -> Node:
+    return ops.full(TensorType(bool_, x.type.shape), value)
+
+
+def divmod_(x: Node, y: Node) -> tuple[Node, Node]:
+    return ops.floor_divide(x, y), ops.remainder(x, y)
+
+
+def fmod(x: Node, y: Node) -> Node:
+    """The remainder with the sign of the dividend."""
+    r = ops.remainder(ops.abs_(x), ops.abs_(y))
+    return ops.select(ops.lt(x, ops.zeros(x.type)), ops.neg(r), r)
+
+
+def logaddexp(x: Node, y: Node) -> Node:
+    """log(e^x + e^y) without overflow; equal operands, infinities included, give x + log 2."""
+    high, low = ops.maximum(x, y), ops.minimum(x, y)
+    same = ops.eq(x, y)
+    difference = ops.select(same, ops.zeros(x.type), ops.sub(low, high))
+    return ops.add(high, ops.log1p(ops.exp(difference)))
+
+
+def power(x: Node, y: Node) -> Node:
+    if x.type.dtype.is_float:
+        return ops.pow_(x, y)
+    exponent = ops.constant_value(y)
+    if exponent is None:
+        raise GraphError(f"power of integers needs a constant exponent, not a traced {y.type}; convert with .astype(float)")
+    return ops.integer_pow(x, exponent=int(exponent))
+
+
+def scaled(function: Callable[[Node], Node], factor: float) -> Callable[[Node], Node]:
+    return lambda x: function(ops.mul(x, ops.like(x, factor)))
+
+
+UFUNCS.update(
+    {
+        np.add: by_kind(ops.bit_or, ops.add),
+        np.subtract: ops.sub,
+        np.multiply: by_kind(ops.bit_and, ops.mul),
+        np.true_divide: ops.div,
+        np.floor_divide: ops.floor_divide,
+        np.remainder: ops.remainder,
+        np.fmod: fmod,
+        np.divmod: divmod_,
+        np.power: power,
+        np.float_power: ops.pow_,
+        np.negative: ops.neg,
+        np.positive: lambda x: x,
+        np.absolute: by_kind(lambda x: x, ops.abs_),
+        np.fabs: ops.abs_,
+        np.sign: ops.sign,
+        np.reciprocal: lambda x: ops.div(ops.like(x, 1), x) if x.type.dtype.is_float else ops.floor_divide(ops.like(x, 1), x),
+        np.square: by_kind(lambda x: x, lambda x: ops.mul(x, x)),
+        np.sqrt: ops.sqrt,
+        np.exp: ops.exp,
+        np.exp2: scaled(ops.exp, float(np.log(2))),
+        np.expm1: ops.expm1,
+        np.log: ops.log,
+        np.log2: lambda x: ops.mul(ops.log(x), ops.like(x, 1 / float(np.log(2)))),
+        np.log10: lambda x: ops.mul(ops.log(x), ops.like(x, 1 / float(np.log(10)))),
+        np.log1p: ops.log1p,
+        np.sin: ops.sin,
+        np.cos: ops.cos,
+        np.tan: lambda x: ops.div(ops.sin(x), ops.cos(x)),
+        np.tanh: ops.tanh,
+        np.sinh: lambda x: ops.mul(ops.like(x, 0.5), ops.sub(ops.exp(x), ops.exp(ops.neg(x)))),
+        np.cosh: lambda x: ops.mul(ops.like(x, 0.5), ops.add(ops.exp(x), ops.exp(ops.neg(x)))),
+        np.arctan2: ops.atan2,
+        np.arctan: lambda x: ops.atan2(x, ops.like(x, 1)),
+        np.hypot: lambda x, y: ops.sqrt(ops.add(ops.mul(x, x), ops.mul(y, y))),
+        np.deg2rad: lambda x: ops.mul(x, ops.like(x, float(np.pi / 180))),
+        np.rad2deg: lambda x: ops.mul(x, ops.like(x, float(180 / np.pi))),
+        np.maximum: ops.maximum,
+        np.minimum: ops.minimum,
+        np.fmax: lambda x, y: ops.select(ops.isnan(x), y, ops.select(ops.isnan(y), x, ops.maximum(x, y)))
+        if x.type.dtype.is_float
+        else ops.maximum(x, y),
+        np.fmin: lambda x, y: ops.select(ops.isnan(x), y, ops.select(ops.isnan(y), x, ops.minimum(x, y)))
+        if x.type.dtype.is_float
+        else ops.minimum(x, y),
+        np.logaddexp: logaddexp,
+        np.floor: float_only("floor", ops.floor, lambda x: x),
+        np.ceil: float_only("ceil", ops.ceil, lambda x: x),
+        np.trunc: float_only("trunc", ops.trunc, lambda x: x),
+        np.rint: ops.rint,
+        np.equal: ops.eq,
+        np.not_equal: ops.ne,
+        np.less: ops.lt,
+        np.less_equal: ops.le,
+        np.greater: ops.gt,
+        np.greater_equal: ops.ge,
+        np.logical_and: lambda x, y: ops.bit_and(truth(x), truth(y)),
+        np.logical_or: lambda x, y: ops.bit_or(truth(x), truth(y)),
+        np.logical_xor: lambda x, y: ops.bit_xor(truth(x), truth(y)),
+        np.logical_not: lambda x: ops.bit_not(truth(x)),
+        np.bitwise_and: ops.bit_and,
+        np.bitwise_or: ops.bit_or,
+        np.bitwise_xor: ops.bit_xor,
+        np.invert: ops.bit_not,
+        np.left_shift: ops.shift_left,
+        np.right_shift: ops.shift_right,
+        np.isnan: float_only("isnan", ops.isnan, lambda x: constant_like(x, False)),
+        np.isfinite: float_only("isfinite", ops.isfinite, lambda x: constant_like(x, True)),
+        np.isinf: float_only(
+            "isinf", lambda x: ops.eq(ops.abs_(x), ops.like(x, np.inf)), lambda x: constant_like(x, False)
+        ),
+        np.signbit: lambda x: ops.bit_or(
+            ops.lt(x, ops.zeros(x.type)),
+            ops.bit_and(ops.eq(x, ops.zeros(x.type)), ops.lt(ops.div(ops.like(x, 1), x), ops.zeros(x.type))),
+        )
+        if x.type.dtype.is_float
+        else ops.lt(x, ops.zeros(x.type)),
+        np.heaviside: lambda x, y: ops.select(
+            ops.eq(x, ops.zeros(x.type)),
+            y,
+            ops.select(ops.lt(x, ops.zeros(x.type)), ops.zeros(x.type), ops.add(ops.mul(x, ops.like(x, 0)), ops.like(x, 1))),
+        ),
+        np.copysign: lambda x, y: _copysign(x, y),
+    }
+)
+
+
+def _copysign(x: Node, y: Node) -> Node:
+    negative = UFUNCS[np.signbit](y)
+    size = ops.abs_(x)
+    return ops.select(negative, ops.neg(size), size)
+
+
+#: scipy.special's ufuncs, matched by name so that SciPy need not be installed.
+NAMED_UFUNCS.update(
+    {
+        "expit": ops.sigmoid,
+        "erf": ops.erf,
+        "erfc": lambda x: ops.sub(ops.like(x, 1), ops.erf(x)),
+        "log1p": ops.log1p,
+        "expm1": ops.expm1,
+        "logit": lambda x: ops.sub(ops.log(x), ops.log1p(ops.neg(x))),
+        "xlogy": lambda x, y: _guarded(x, lambda v: ops.mul(x, ops.log(v)), y),
+        "xlog1py": lambda x, y: _guarded(x, lambda v: ops.mul(x, ops.log1p(v)), y),
+        "entr": lambda x: ops.neg(_guarded(x, lambda v: ops.mul(x, ops.log(v)), x)),
+    }
+)
+
+
+def _guarded(x: Node, product: Callable[[Node], Node], y: Node) -> Node:
+    """``product(y)``, zero where x is zero; the untaken branch never sees log 0."""
+    zero = ops.eq(x, ops.zeros(x.type))
+    if y.type.dtype.is_float:
+        zero = ops.bit_and(zero, ops.bit_not(ops.isnan(y)))
+    return ops.select(zero, ops.zeros(x.type), product(ops.select(zero, ops.like(y, 1), y)))
+
+
+def operator_power(x: Any, y: Any) -> Any:
+    """``x ** y``: a Python int exponent keeps x's type and its exact derivative at 0."""
+    if isinstance(x, Tracer) and is_weak_scalar(y):
+        if y == 2:
+            return apply_ufunc(np.square, x)
+        if y == 0.5:
+            return apply_ufunc(np.sqrt, x)
+        if type(y) is int and x._node.type.dtype.kind in "iuf":
+            return wrap(ops.integer_pow(to_tracer(x)._node if x._trace is None else _node(x), exponent=y), x._weak)
+        if type(y) is float and y.is_integer() and abs(y) < 2**31 and x._node.type.dtype.is_float:
+            return wrap(ops.integer_pow(_node(x), exponent=int(y)), x._weak)
+    return apply_ufunc(np.power, x, y)
+
+
+def _node(x: Tracer) -> Node:
+    from graphc.tracing import to_node
+
+    return to_node(x)
+
+
+METHODS["power"] = operator_power

@@ -1,0 +1,368 @@
+"""Fusion: a Graph becomes a Schedule of few, large kernels.
+
+:mod:`graphc.passes.grouping` decides which nodes share a kernel; here each group becomes a :class:`Kernel`, whose body is
+a Graph over the values that it reads. Accesses (transpose, slice, broadcast_to, reshape) are repeated in every body that
+needs them: they are addresses. Numbers and index tensors are repeated as well. Nothing else is: a value that two kernels
+read is computed once and lies in memory between them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from graphc.ir import INPUT, Array, Graph, GraphError, Line, Node, Op
+from graphc.ops.base import constant
+from graphc.ops.contraction import free_axes
+from graphc.ops.movement import broadcast_to, reshape
+from graphc.passes.grouping import (
+    CLOSED, COPY, FULL, ITEM, REDUCTION, SCALAR, SOURCE, WINDOW, Group, Grouping, Shape, index_axis, kept_shape,
+)  # fmt: skip
+from graphc.passes.schedule import Domain, Kernel, Schedule, Value
+from graphc.text import node_names
+from graphc.types import TensorType, Type
+
+#: At most so many notes are kept; a graph of 100,000 nodes has more neighbours than anyone reads about.
+MAX_NOTES = 4096
+
+TEMPLATE_OF_KIND = {
+    "indexing": "segment", "movement": "copy", "sort": "library", "linalg": "library", "random": "library",
+    "control": "control", "window": "window",
+}  # fmt: skip
+
+
+def fuse(graph: Graph) -> Schedule:
+    """``graph`` cut into kernels, one per stage, in an order that follows the program.
+
+    Calls must be inlined; alias and stop_gradient cost nothing but should be gone. Raises GraphError for a call and for a
+    node that no template computes. ``schedule.graph`` is ``graph``.
+    """
+    grouping = Grouping(graph)
+    grouping.run()
+    return _Lowering(grouping).schedule()
+
+
+class _Lowering:
+    """Groups to kernels: numbers the values and writes the bodies."""
+
+    def __init__(self, grouping: Grouping) -> None:
+        self.cut = grouping
+        self.graph = grouping.graph
+        self.values: list[Value] = []
+        self.value_of: dict[int, int] = {}  # item (or source node) -> its value
+        self.views: dict[tuple[int, Shape], int] = {}
+        self.output_of = {item: j for j, item in enumerate(grouping.output_item)}
+
+    def schedule(self) -> Schedule:
+        cut = self.cut
+        inputs = [self.source(cut.number[n]) for n in self.graph.inputs]
+        kernels = [self.kernel(group, k) for k, group in enumerate(self.ordered())]
+        return Schedule(
+            self.graph.name,
+            self.graph,
+            tuple(self.values),
+            tuple((kernel,) for kernel in kernels),
+            tuple(inputs),
+            tuple(self.value_of[item] for item in cut.output_item),
+            self.notes(),
+        )
+
+    def ordered(self) -> list[Group]:
+        """Groups in topological order; among those that are ready, the one whose last node comes first."""
+        cut = self.cut
+        groups = cut.groups
+        key = {g: (max(cut.position[m] for m in g.members), g.number) for g in groups}
+        waiting: dict[Group, int] = {}
+        readers: dict[Group, list[Group]] = {g: [] for g in groups}
+        for g in groups:
+            before = {cut.group[root] for root in g.externals} - {None, g}
+            waiting[g] = len(before)
+            for other in before:
+                assert other is not None
+                readers[other].append(g)
+        heap = [(key[g], g.number, g) for g in groups if waiting[g] == 0]
+        heapq.heapify(heap)
+        found: list[Group] = []
+        while heap:
+            _, _, g = heapq.heappop(heap)
+            found.append(g)
+            for reader in readers[g]:
+                waiting[reader] -= 1
+                if waiting[reader] == 0:
+                    heapq.heappush(heap, (key[reader], reader.number, reader))
+        assert len(found) == len(groups), "kernels depend on each other in a circle"
+        return found
+
+    # ---------------------------------------------------------------------------------------- values
+
+    def new_value(self, type: TensorType, kind: str, node: int, base: int | None = None) -> int:
+        self.values.append(Value(type, kind, node, base))
+        return len(self.values) - 1
+
+    def source(self, node: int) -> int:
+        """The value of a graph input or constant."""
+        if node not in self.value_of:
+            kind = "input" if self.graph.nodes[node].op is INPUT else "constant"
+            self.value_of[node] = self.new_value(self.graph.nodes[node].type, kind, node)
+        return self.value_of[node]
+
+    def written(self, item: int) -> int:
+        """The value that a kernel writes for ``item``; an output has the type of the graph's output."""
+        if item not in self.value_of:
+            j = self.output_of.get(item)
+            output = None if j is None else self.graph.outputs[j]
+            node = self.cut.node(item)
+            number = self.cut.number[node]
+            if output is None:
+                self.value_of[item] = self.new_value(node.type, "temporary", number)
+            else:
+                self.value_of[item] = self.new_value(output.type, "output", number)
+        return self.value_of[item]
+
+    def root_value(self, root: int) -> int:
+        return self.source(root) if self.cut.what[root] in (SOURCE, SCALAR) else self.written(root)
+
+    def view(self, value: int, shape: Shape) -> int:
+        """``value`` itself where it has ``shape``, else the value that shares its bytes and has it."""
+        have = self.values[value]
+        if have.type.shape == shape:
+            return value
+        key = (value, shape)
+        if key not in self.views:
+            self.views[key] = self.new_value(TensorType(have.type.dtype, shape), have.kind, have.node, value)
+        return self.views[key]
+
+    # ---------------------------------------------------------------------------------------- kernels
+
+    def kernel(self, group: Group, number: int) -> Kernel:
+        group.members.sort(key=self.cut.position.__getitem__)
+        first = group.members[0]
+        if group.core == "closed" and self.cut.what[first] in (CLOSED, WINDOW):
+            return self.closed(first, number)
+        return self.loops(group, number)
+
+    def loops(self, group: Group, number: int) -> Kernel:
+        """An elementwise, row, column, contraction or window kernel."""
+        cut, body = self.cut, _Body(self, group)
+        outputs, results = [], []
+        for item in group.members:
+            node = body.compute(item)
+            if cut.is_written(item, group):
+                outputs.append(node)
+                results.append(self.view(self.written(item), node.type.shape))
+        template, domain = self.domain(group)
+        return body.kernel(f"k{number}", template, domain, outputs, results, group.members)
+
+    def domain(self, group: Group) -> tuple[str, Domain]:
+        if group.core == "window":
+            return "window", Domain(group.frame)
+        if group.core == "contraction":
+            dot = next(cut_node for cut_node in map(self.cut.node, group.members) if cut_node.op.kind == "contraction")
+            extents = dot_extents(dot)
+            contracted = len(extents) - len(dot["contract"][0])
+            return "contraction", Domain(extents, tuple(range(contracted, len(extents))))
+        if group.reduced is None:
+            return "elementwise", Domain(group.frame)
+        last = len(group.frame) - 1
+        return "row" if last in group.reduced else "column", Domain(group.frame, group.reduced)
+
+    def closed(self, item: int, number: int) -> Kernel:
+        """The kernel of one op with a routine of its own; a tuple's results are all written, in order."""
+        cut, node = self.cut, self.graph.nodes[item]
+        template = TEMPLATE_OF_KIND.get(node.op.kind)
+        if template is None:
+            raise GraphError(f"no kernel template computes {node.op.name} (kind {node.op.kind})")
+        group = cut.group[item]
+        assert group is not None
+        body = _Body(self, group)
+        operands = tuple(body.raw(o) for o in cut.reads(item))
+        computed = body.add(node.op, operands, node.attrs, node.type, node)
+        outputs, results = [computed], []
+        if isinstance(node.type, TensorType):
+            results = [self.written(item)]
+        else:
+            read = {self.graph.nodes[r]["index"]: r for r in cut.readers[item] if cut.what[r] == ITEM}
+            outputs = []
+            for k, type in enumerate(node.type.items):
+                outputs.append(body.item(computed, k, type))
+                results.append(
+                    self.written(read[k]) if k in read else self.new_value(type, "temporary", cut.number[node])
+                )
+        shape = node.type.shape if isinstance(node.type, TensorType) else ()
+        bodies = tuple(fuse(inner) for inner in node.bodies) if template == "control" else ()
+        return body.kernel(f"k{number}", template, Domain(shape), outputs, results, [item], bodies)
+
+    # ---------------------------------------------------------------------------------------- notes
+
+    def notes(self) -> tuple[str, ...]:
+        """Why neighbours did not share a kernel, for those that do not in the end."""
+        cut = self.cut
+        names = node_names(self.graph)
+        found: dict[str, None] = {}
+        for (producer, consumer), why in cut.reasons.items():
+            if cut.group[producer] is not cut.group[consumer]:
+                left, right = cut.node(producer), cut.node(consumer)
+                found[f"{names[left]} {left.op.name} | {names[right]} {right.op.name}: {why}"] = None
+                if len(found) == MAX_NOTES:
+                    break
+        return tuple(found)
+
+
+def dot_extents(dot: Node) -> Shape:
+    """Batch, row, column and contracted extents of a dot."""
+    x, y = dot.inputs
+    batch, contract = dot["batch"], dot["contract"]
+    return (
+        *(x.type.shape[k] for k in batch[0]),
+        *(x.type.shape[k] for k in free_axes(x.type.ndim, batch[0], contract[0])),
+        *(y.type.shape[k] for k in free_axes(y.type.ndim, batch[1], contract[1])),
+        *(x.type.shape[k] for k in contract[0]),
+    )
+
+
+class _Body:
+    """The graph of one kernel, under construction. Members are never merged; what they read is, per body."""
+
+    def __init__(self, lowering: _Lowering, group: Group) -> None:
+        self.lowering = lowering
+        self.cut = lowering.cut
+        self.group = group
+        self.inputs: dict[int, Node] = {}  # value -> body input
+        self.nodes: list[Node] = []
+        self.lines: dict[Node, tuple[Line, ...]] = {}
+        self.computed: dict[int, Node] = {}  # member -> body node
+        self.made: dict[Any, Node] = {}
+
+    def add(self, op: Op, inputs: tuple[Node, ...], attrs: Any, type: Type, origin: Node | None = None) -> Node:
+        node = Node(op, inputs, attrs, type)
+        self.nodes.append(node)
+        lines = self.cut.graph.lines.get(origin) if origin is not None else None
+        if lines:
+            self.lines[node] = lines
+        return node
+
+    def once(self, op: Op, inputs: tuple[Node, ...], attrs: Any, type: Type, key: Any, origin: Node | None = None) -> Node:
+        """A node that is made once per body under ``key``."""
+        if key not in self.made:
+            self.made[key] = self.add(op, inputs, attrs, type, origin)
+        return self.made[key]
+
+    def argument(self, value: int) -> Node:
+        if value not in self.inputs:
+            type = self.lowering.values[value].type
+            attrs = (("name", f"x{len(self.inputs)}"), ("type", type))
+            self.inputs[value] = Node(INPUT, (), attrs, type)
+        return self.inputs[value]
+
+    def kernel(
+        self, name: str, template: str, domain: Domain, outputs: Sequence[Node], results: Sequence[int],
+        members: Sequence[int], bodies: tuple[Schedule, ...] = (),
+    ) -> Kernel:  # fmt: skip
+        inputs = tuple(self.inputs.values())
+        graph = Graph(name, inputs, tuple(outputs), (*inputs, *self.nodes), self.lines)
+        numbers = tuple(dict.fromkeys(self.cut.number[self.cut.node(m)] for m in members))
+        return Kernel(name, template, domain, graph, tuple(self.inputs), tuple(results), bodies, numbers)
+
+    # ---------------------------------------------------------------------------------------- members
+
+    def compute(self, item: int) -> Node:
+        """The body node of a member, at the shape of its place in the loops."""
+        cut = self.cut
+        place = cut.place[item]
+        shape = self.group.frame if place == FULL else self.group.kept
+        if cut.what[item] == COPY:
+            made = self.read(cut.operands[item][0], FULL, shape)
+        else:
+            node = cut.nodes[item]
+            if cut.what[item] == REDUCTION:
+                operands = (self.read(cut.operands[item][0], FULL, self.group.frame),)
+                made = self.add(node.op, operands, node.attrs, TensorType(node.type.dtype, shape), node)
+            elif node.op.kind in ("contraction", "window"):
+                made = self.add(node.op, tuple(self.raw(o) for o in cut.operands[item]), node.attrs, node.type, node)
+            elif node.op.name == "iota":
+                made = self.index(item, shape)
+            else:
+                operands = tuple(self.read(o, place, shape) for o in cut.operands[item])
+                made = self.add(node.op, operands, node.attrs, TensorType(node.type.dtype, shape), node)
+        self.computed[item] = made
+        return made
+
+    def item(self, computed: Node, index: int, type: TensorType) -> Node:
+        from graphc.ops.structure import item
+
+        return self.add(item, (computed,), (("index", index),), type)
+
+    # ---------------------------------------------------------------------------------------- operands
+
+    def read(self, o: int, place: int, shape: Shape) -> Node:
+        """Operand ``o`` as loops over ``shape`` see it."""
+        cut = self.cut
+        root = cut.root[o]
+        if cut.what[root] == SCALAR:
+            return self.number(root, shape)
+        if cut.is_inline(o):
+            return self.index(o, shape)
+        if cut.group[root] is self.group:
+            found = self.computed[root]
+            if cut.place[root] != place:
+                assert self.group.reduced is not None
+                axes = tuple(k for k in range(len(self.group.frame)) if k not in self.group.reduced)
+                return self.movement(broadcast_to, found, shape, axes=axes, shape=shape)
+            return found
+        if cut.pure[o]:
+            return self.argument(self.lowering.view(self.lowering.root_value(root), shape))
+        return self.reshaped(self.raw(o), shape)
+
+    def raw(self, o: int) -> Node:
+        """Operand ``o`` as an access over a body input, at its own shape."""
+        cut = self.cut
+        root = cut.root[o]
+        if cut.pure[o]:
+            shape = cut.type(o).shape
+            return self.argument(self.lowering.view(self.lowering.root_value(root), shape))
+        chain = []
+        while not cut.pure[o]:
+            chain.append(o)
+            (o,) = cut.operands[o]
+        found = self.raw(o)
+        for step in reversed(chain):
+            node = cut.nodes[step]
+            found = self.once(node.op, (found,), node.attrs, node.type, ("access", node.op.name, found, node.attrs), node)
+        return found
+
+    def movement(self, op: Op, x: Node, to: Shape, **attrs: Any) -> Node:
+        items = tuple(sorted(attrs.items()))
+        return self.once(op, (x,), items, TensorType(x.type.dtype, to), ("access", op.name, x, items))
+
+    def reshaped(self, x: Node, shape: Shape) -> Node:
+        return x if x.type.shape == shape else self.movement(reshape, x, shape, shape=shape)
+
+    def number(self, root: int, shape: Shape) -> Node:
+        """A scalar constant in every place of ``shape``."""
+        value = self.cut.nodes[root]["value"].value.reshape(())
+        type = self.cut.nodes[root].type
+        scalar = TensorType(type.dtype, ())
+        array = Array(value)
+        found = self.once(constant, (), (("value", array),), scalar, ("constant", array))
+        return found if shape == () else self.movement(broadcast_to, found, shape, axes=(), shape=shape)
+
+    def index(self, o: int, shape: Shape) -> Node:
+        """An index tensor, at ``shape``."""
+        node = self.cut.nodes[o]
+        axis = index_axis(node, shape)
+        assert axis is not None
+        attrs = (("axis", axis), ("shape", shape), ("to", node["to"]))
+        return self.once(node.op, (), attrs, TensorType(node.type.dtype, shape), ("iota", attrs), node)
+
+
+def kernel_work(kernel: Kernel) -> int:
+    """A rough count of scalar operations, by which stages and thread counts are chosen. Sizes decide, never machines."""
+    if kernel.template == "contraction":
+        return 2 * math.prod(kernel.domain.extents) + len(kernel.body.outputs) * kernel.body.outputs[0].type.size
+    nodes = [n for n in kernel.body.nodes if isinstance(n.type, TensorType)]
+    return sum(n.type.size for n in nodes)
+
+
+__all__ = ["dot_extents", "fuse", "kept_shape", "kernel_work"]

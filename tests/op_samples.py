@@ -1,0 +1,258 @@
+"""Samples of every op: operand specs and attributes, one line per op (and a few more where shapes branch).
+
+``SAMPLES[name]`` is a list of :class:`Sample`. Operands are specs, from which :func:`draw` makes arrays: always the same for
+one sample, op and ``member`` (members differ, and are what a batch is stacked of). Specs of floats have no element type of
+their own: the tests draw them as every type that the op takes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphc import types
+from graphc.ir import Array
+from graphc.types import DType
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An operand: ``make(rng)`` gives its array. ``element`` is None where the test chooses the element type."""
+
+    make: Callable[[np.random.Generator], np.ndarray]
+    element: DType | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Operands and attributes of one call."""
+
+    operands: tuple[Spec, ...] = ()
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+
+def s(*operands: Spec, **attrs: Any) -> Sample:
+    return Sample(operands, attrs)
+
+
+def x(*shape: int, low: float = -2.0, high: float = 2.0) -> Spec:
+    """Numbers in (low, high), all different and well apart, so that central differences cross no tie."""
+
+    def make(rng: np.random.Generator) -> np.ndarray:
+        count = int(np.prod(shape))
+        places = rng.permutation(count) + rng.uniform(0.25, 0.75, count)
+        return (low + (high - low) * places / max(count, 1)).reshape(shape)
+
+    return Spec(make)
+
+
+def pos(*shape: int) -> Spec:
+    return x(*shape, low=0.3, high=2.0)
+
+
+def unit(*shape: int) -> Spec:
+    """Numbers away from 0 and integers, between 0 and 1."""
+    return x(*shape, low=0.15, high=0.85)
+
+
+def ties(*shape: int) -> Spec:
+    """Numbers among -1, 0 and 1: many are equal."""
+    return Spec(lambda rng: rng.integers(-1, 2, shape).astype(np.float64))
+
+
+def n(low: int, high: int, *shape: int, to: DType = types.i64) -> Spec:
+    """Integers in [low, high), as index tensors have."""
+    return Spec(lambda rng: rng.integers(low, high, shape).astype(to.numpy), to)
+
+
+def distinct(extent: int, *shape: int, to: DType = types.i64) -> Spec:
+    """Different integers in [0, extent)."""
+    count = int(np.prod(shape))
+    return Spec(lambda rng: rng.permutation(extent)[:count].reshape(shape).astype(to.numpy), to)
+
+
+def flag(*shape: int) -> Spec:
+    return Spec(lambda rng: rng.integers(0, 2, shape).astype(bool), types.bool_)
+
+
+def key(*shape: int) -> Spec:
+    return Spec(lambda rng: rng.integers(0, 2**32, (*shape, 2), dtype=np.uint32), types.u32)
+
+
+def spd(*shape: int) -> Spec:
+    """Symmetric positive definite matrices."""
+
+    def make(rng: np.random.Generator) -> np.ndarray:
+        a = rng.normal(size=(*shape, shape[-1]))
+        return a @ np.swapaxes(a, -1, -2) + 2 * np.eye(shape[-1])
+
+    return Spec(make)
+
+
+def tri(*shape: int) -> Spec:
+    """Square matrices with a diagonal away from 0; both triangles filled."""
+    return Spec(lambda rng: rng.normal(size=(*shape, shape[-1])) * 0.5 + 2 * np.eye(shape[-1]))
+
+
+def draw(name: str, sample: Sample, element: DType, member: int = 0) -> list[np.ndarray]:
+    """The operands as arrays, those without an element type of their own as ``element``."""
+    arrays = []
+    k = SAMPLES[name].index(sample)
+    for position, spec in enumerate(sample.operands):
+        rng = np.random.default_rng([zlib.crc32(name.encode()), k, position, member])
+        value = spec.make(rng)
+        arrays.append(np.asarray(value) if spec.element else as_element(value, element))
+    return arrays
+
+
+def as_element(value: np.ndarray, element: DType) -> np.ndarray:
+    """Floats as another type: integers by rounding 3 times the value (unsigned ones wrap), bool by sign."""
+    if element.kind == "b":
+        return np.asarray(value > 0)
+    if element.kind in "iu":
+        return np.asarray(np.rint(3 * value).astype(np.int64).astype(element.numpy))
+    return np.asarray(value.astype(element.numpy))
+
+
+def win(window: Shape, strides: Shape, padding: Any, dilation: Shape, **more: Any) -> dict[str, Any]:
+    return {"window": window, "strides": strides, "padding": padding, "dilation": dilation, **more}
+
+
+def cv(strides: Shape, padding: Any, lhs_dilation: Shape, rhs_dilation: Shape, groups: int = 1) -> dict[str, Any]:
+    return {
+        "strides": strides, "padding": padding, "lhs_dilation": lhs_dilation, "rhs_dilation": rhs_dilation, "groups": groups,
+    }  # fmt: skip
+
+
+def ts(lower: bool = True, transpose: bool = False, unit_diagonal: bool = False, left_side: bool = True) -> dict[str, bool]:
+    return {"lower": lower, "transpose": transpose, "unit_diagonal": unit_diagonal, "left_side": left_side}
+
+
+def unary(spec: Callable[..., Spec] = x) -> list[Sample]:
+    return [s(spec(2, 3)), s(spec()), s(spec(0, 2))]
+
+
+def binary(left: Callable[..., Spec] = x, right: Callable[..., Spec] = x) -> list[Sample]:
+    return [s(left(2, 3), right(2, 3)), s(left(), right()), s(left(0, 2), right(0, 2))]
+
+
+def reduction(spec: Callable[..., Spec] = x) -> list[Sample]:
+    return [s(spec(2, 3, 2), axes=(0, 2)), s(spec(2, 3), axes=()), s(spec(5), axes=(0,)), s(spec(0, 2), axes=(1,))]
+
+
+def along(**more: Any) -> list[Sample]:
+    return [s(x(2, 4), axis=1, **more), s(x(3, 2, 2), axis=0, **more), s(ties(6), axis=0, **more), s(x(0, 2), axis=1, **more)]
+
+
+SAMPLES: dict[str, list[Sample]] = {
+    "constant": [s(value=Array(np.arange(6.0).reshape(2, 3))), s(value=Array(True))],
+    # ------------------------------------------------------------------------------------------ elementwise
+    "add": binary(), "sub": binary(), "mul": binary(), "div": binary(x, pos), "neg": unary(), "abs": unary(),
+    "sign": unary(), "floor": unary(unit), "ceil": unary(unit), "trunc": unary(unit), "rint": unary(unit),
+    "floor_divide": binary(unit, pos), "remainder": binary(x, pos), "maximum": binary(), "minimum": binary(),
+    "pow": binary(pos, x),
+    "integer_pow": [s(x(2, 3), exponent=k) for k in (0, 1, 2, 3, 5)] + [s(pos(3), exponent=-2), s(x(), exponent=2)],
+    "exp": unary(), "expm1": unary(), "log": unary(pos), "log1p": unary(pos), "sqrt": unary(pos), "rsqrt": unary(pos),
+    "sin": unary(), "cos": unary(), "tanh": unary(), "sigmoid": unary(), "erf": unary(), "atan2": binary(pos, x),
+    "eq": binary(ties, ties), "ne": binary(ties, ties), "lt": binary(), "le": binary(ties, ties), "gt": binary(),
+    "ge": binary(ties, ties), "isnan": unary(), "isfinite": unary(),
+    "bit_and": binary(), "bit_or": binary(), "bit_xor": binary(), "bit_not": unary(),
+    "shift_left": binary(x, pos), "shift_right": binary(x, pos),
+    "select": [s(flag(2, 3), x(2, 3), x(2, 3)), s(flag(), x(), x()), s(flag(0), x(0), x(0))],
+    "cast": [s(unit(2, 3), to=to) for to in types.DTYPES.values() if to.kind != "c"],
+    "alias": [s(x(2, 3), tag=1)], "barrier": [s(x(2, 3), tag=1)], "stop_gradient": [s(x(2, 3))],
+    "iota": [s(shape=(2, 3), axis=k, to=to) for k in (0, 1) for to in (types.i64, types.u8, types.f32, types.bf16)],
+    # ------------------------------------------------------------------------------------------ movement
+    "broadcast_to": [s(x(2, 1), shape=(2, 3, 1), axes=(0, 2)), s(x(), shape=(2,), axes=()), s(x(2), shape=(0, 2), axes=(1,))],
+    "reshape": [s(x(2, 3), shape=(3, 1, 2)), s(x(1, 1), shape=()), s(x(0, 2), shape=(3, 0))],
+    "transpose": [s(x(2, 3, 4), axes=(2, 0, 1)), s(x(), axes=()), s(x(0, 2), axes=(1, 0))],
+    "slice": [
+        s(x(5, 4), start=(3, 0), size=(2, 2), step=(-2, 3)), s(x(3), start=(0,), size=(0,), step=(1,)),
+        s(x(0, 2), start=(0, 1), size=(0, 1), step=(1, 1)), s(x(4), start=(3,), size=(4,), step=(-1,)),
+    ],
+    "pad": [
+        s(x(2, 3), x(), shape=(5, 7), start=(3, 1), step=(-2, 2)), s(x(0), x(), shape=(3,), start=(0,), step=(1,)),
+        s(x(), x(), shape=(), start=(), step=()),
+    ],
+    "concatenate": [s(x(2, 1), x(2, 3), x(2, 0), axis=1), s(x(2), axis=0), s(x(0, 2), x(0, 2), axis=0)],
+    # ------------------------------------------------------------------------------------------ reductions, contraction
+    "reduce_sum": reduction(), "reduce_prod": [*reduction(), s(ties(7), axes=(0,)), s(ties(2, 3, 2), axes=(1, 2))],
+    "reduce_max": reduction(), "reduce_min": reduction(), "reduce_and": reduction(), "reduce_or": reduction(),
+    "argmax": along()[:3], "argmin": along()[:3],
+    "dot": [
+        s(x(2, 3), x(3, 4), batch=((), ()), contract=((1,), (0,))),
+        s(x(2, 3, 4), x(4, 5, 2), batch=((0,), (2,)), contract=((2,), (0,))),
+        s(x(2, 3, 4, 2), x(2, 4, 2, 3), batch=((3,), (0,)), contract=((1, 2), (3, 1))),
+        s(x(3), x(3), batch=((), ()), contract=((0,), (0,))), s(x(2), x(3), batch=((), ()), contract=((), ())),
+        s(x(2, 0), x(0, 3), batch=((), ()), contract=((1,), (0,))), s(x(0, 2), x(2, 3), batch=((), ()), contract=((1,), (0,))),
+    ],
+    # ------------------------------------------------------------------------------------------ indexing
+    "gather": [
+        s(x(4, 3), n(-4, 4, 2, 3), axes=(0,), mode="raise"), s(x(4, 3, 2), n(-2, 2, 3), n(-4, 4, 3), axes=(2, 0), mode="raise"),
+        s(x(3, 4), n(-3, 7, 5, to=types.i8), axes=(1,), mode="clip"), s(x(3, 4), n(-3, 7, 5), axes=(1,), mode="drop"),
+        s(x(3), n(0, 3, to=types.u16), axes=(0,), mode="raise"), s(x(0, 2), n(0, 2, 3), axes=(1,), mode="raise"),
+        s(x(0, 2), n(-1, 2, 3), axes=(0,), mode="drop"), s(x(3, 2), n(0, 3, 0), axes=(0,), mode="clip"),
+        s(x(2, 3), n(0, 2, 2, 2), n(0, 3, 2, 2), axes=(0, 1), mode="clip"),
+    ],
+    "scatter": [
+        s(x(4, 3), x(2, 2, 3), n(-4, 4, 2, 2), axes=(0,), mode="raise", combine="set"),
+        s(x(4, 3, 2), x(5, 3), n(-2, 2, 5), n(-4, 4, 5), axes=(2, 0), mode="raise", combine="add"),
+        s(x(2, 4), x(6, 2), n(-3, 7, 6, to=types.i8), axes=(1,), mode="clip", combine="set"),
+        s(x(2, 4), x(6, 2), n(-3, 7, 6), axes=(1,), mode="drop", combine="set"),
+        s(x(2, 4), x(6, 2), n(-3, 7, 6), axes=(1,), mode="drop", combine="add"),
+        s(x(4, 2), x(7, 2), n(-1, 4, 7), axes=(0,), mode="drop", combine="mul"),
+        s(ties(3), ties(8), n(0, 3, 8), axes=(0,), mode="raise", combine="mul"),
+        s(x(4, 2), x(7, 2), n(-4, 4, 7), axes=(0,), mode="raise", combine="max"),
+        s(x(4, 2), x(7, 2), n(-1, 5, 7), axes=(0,), mode="drop", combine="min"),
+        s(x(3), x(), n(0, 3), axes=(0,), mode="raise", combine="set"), s(x(3), x(0), n(0, 3, 0), axes=(0,), mode="raise", combine="set"),
+        s(x(3), x(0), n(0, 3, 0), axes=(0,), mode="raise", combine="mul"), s(x(3), x(1), n(0, 3, 1), axes=(0,), mode="clip", combine="mul"),
+        s(x(0, 2), x(3, 0), n(0, 2, 3), axes=(1,), mode="raise", combine="add"),
+    ],
+    "dynamic_slice": [
+        s(x(4, 3), n(-3, 5), n(-3, 5), size=(2, 3)), s(x(4, 3, 2), *[n(0, 5, to=types.u8)] * 3, size=(2, 1, 2)), s(x(), size=()),
+        s(x(3, 0), n(0, 2), n(0, 2), size=(2, 0)), s(x(3, 2), n(0, 2), n(0, 2), size=(0, 1)),
+    ],
+    "dynamic_update_slice": [
+        s(x(4, 3), x(2, 3), n(-3, 5), n(-3, 5)), s(x(4, 3, 2), x(2, 1, 2), *[n(0, 5, to=types.u8)] * 3), s(x(), x()),
+        s(x(3, 0), x(2, 0), n(0, 2), n(0, 2)), s(x(3, 2), x(0, 1), n(0, 2), n(0, 2)),
+    ],
+    # ------------------------------------------------------------------------------------------ sort
+    "sort": along(), "argsort": along(), "top_k": [s(x(2, 5), k=3), s(x(4), k=4), s(x(2, 3), k=0), s(x(0, 3), k=2), s(x(2, 1, 4), k=1)],
+    # ------------------------------------------------------------------------------------------ window
+    "conv": [
+        s(x(2, 3, 5), x(4, 3, 2), **cv((1,), ((0, 0),), (1,), (1,))),
+        s(x(2, 2, 5, 4), x(3, 2, 3, 2), **cv((2, 1), ((1, 2), (-1, 1)), (1, 2), (2, 1))),
+        s(x(2, 4, 6), x(6, 2, 3), **cv((2,), ((2, -1),), (1,), (1,), 2)),
+        s(x(1, 3, 4), x(3, 1, 2), **cv((3,), ((0, 0),), (2,), (2,), 3)),
+        s(x(1, 2, 3, 2, 3), x(2, 2, 2, 1, 2), **cv((1, 1, 2), ((1, 0), (0, 0), (1, 1)), (1, 1, 1), (1, 1, 1))),
+        s(x(0, 2, 4), x(3, 2, 2), **cv((1,), ((0, 0),), (1,), (1,))), s(x(2, 0, 4), x(3, 0, 2), **cv((1,), ((0, 0),), (1,), (1,))),
+        s(x(2, 2, 2), x(3, 2, 4), **cv((1,), ((0, 0),), (1,), (1,))), s(x(1, 2, 0), x(3, 2, 2), **cv((1,), ((2, 1),), (1,), (1,))),
+        s(x(2, 2, 4), x(0, 2, 2), **cv((1,), ((0, 0),), (1,), (1,))),
+    ],
+    "reduce_window": [
+        s(x(2, 5, 4), **win((1, 3, 2), (1, 2, 1), ((0, 0), (1, 2), (-1, 2)), (1, 1, 2), kind=kind)) for kind in ("sum", "max", "min")
+    ] + [s(x(7), **win((2,), (3,), ((-1, 3),), (2,), kind=kind)) for kind in ("sum", "max", "min")] + [
+        s(x(), **win((), (), (), (), kind="max")), s(x(2, 2), **win((3, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), kind="sum")),
+        s(x(2, 2), **win((3, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), kind="max")), s(x(0, 2), **win((1, 2), (1, 1), ((1, 1), (0, 0)), (1, 1), kind="sum")),
+        s(x(0, 2), **win((1, 2), (1, 1), ((1, 1), (0, 0)), (1, 1), kind="max")), s(x(2), **win((1,), (1,), ((2, 2),), (1,), kind="max")),
+    ],
+    "window_argmax": [
+        s(x(2, 5, 4), **win((1, 3, 2), (1, 2, 1), ((0, 0), (1, 2), (-1, 2)), (1, 1, 2), kind=kind)) for kind in ("max", "min")
+    ] + [s(ties(7), **win((3,), (1,), ((0, 1),), (1,), kind="max")), s(x(2), **win((1,), (1,), ((2, 2),), (1,), kind="min"))],
+    # ------------------------------------------------------------------------------------------ linear algebra
+    "triangular_solve": [
+        s(tri(3), x(3, 2), **ts(lower, transpose)) for lower in (True, False) for transpose in (True, False)
+    ] + [s(tri(3), x(2, 3), **ts(lower, transpose, left_side=False)) for lower in (True, False) for transpose in (True, False)] + [
+        s(tri(2, 3), x(2, 3, 2), **ts(unit_diagonal=True)), s(tri(2, 3), x(2, 2, 3), **ts(False, True, True, False)),
+        s(tri(0), x(0, 2), **ts()), s(tri(2), x(2, 0), **ts()), s(tri(0, 2), x(0, 2, 1), **ts()),
+    ],
+    "cholesky": [s(spd(3)), s(spd(2, 2)), s(spd(1)), s(spd(0)), s(spd(0, 2))],
+    # ------------------------------------------------------------------------------------------ random
+    "random_bits": [s(key(), shape=(2, 3)), s(key(2), shape=(5,)), s(key(), shape=()), s(key(), shape=(0, 2))],
+}  # fmt: skip
