@@ -9,11 +9,22 @@ _root = _os.path.dirname(_os.path.dirname(_os.path.abspath(__file__)))
 if _os.path.isdir(_os.path.join(_root, "passes")) and _os.path.isfile(_os.path.join(_root, "pyproject.toml")):
     __path__.append(_root)
 
-from graphc import numpy  # noqa: E402  (fills the dispatch tables)
+from graphc import numpy, optim, random  # noqa: E402  (numpy fills the dispatch tables)
+from graphc.control import cond, fori_loop, scan, switch, while_loop  # noqa: E402
+from graphc.driver import compile, trace  # noqa: E402
+from graphc.executable import Executable  # noqa: E402
 from graphc.ir import Graph, GraphError  # noqa: E402
+from graphc.loading import load  # noqa: E402
 from graphc.tracing import Spec, TracerError, UnsupportedError  # noqa: E402
+from graphc.training import TrainingStep  # noqa: E402
 from graphc.transforms import (  # noqa: E402
     checkpoint, custom_vjp, grad, hessian, hvp, jacfwd, jacobian, jacrev, jvp, stop_gradient, value_and_grad, vjp, vmap,
 )  # fmt: skip
 
 __version__ = "0.1.0"
+__all__ = [
+    "Executable", "Graph", "GraphError", "Spec", "TracerError", "TrainingStep", "UnsupportedError", "checkpoint",
+    "compile", "cond", "custom_vjp", "fori_loop", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
+    "load", "numpy", "optim", "random", "scan", "stop_gradient", "switch", "trace", "value_and_grad", "vjp", "vmap",
+    "while_loop",
+]  # fmt: skip

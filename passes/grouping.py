@@ -469,6 +469,8 @@ class Grouping:
             self.check_reduced(item, fit)
             return
         shape = fit.frame if place == FULL else kept_shape(fit.frame, fit.reduced)
+        if self.node(item).op.name == "iota" and index_axis(self.node(item), shape) is None:
+            raise Misfit("an index tensor has no counterpart in the shape of the loops")
         for o in self.operands[item]:
             if self.is_inline(o):
                 if self.what[self.root[o]] != SCALAR and index_axis(self.nodes[o], shape) is None:

@@ -2,6 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 from graphc.passes.schedule import Domain, Kernel, Schedule
-from graphc.text import to_text, node_names
-from graphc.types import TensorType
+from graphc.text import identifier, text_lines
+
+
+def schedule_text(schedule: Schedule, indent: str = "") -> str:
+    """Inputs, constants and outputs with their values ``%k``; then the kernels, stage by stage.
+
+    ``%7: f32[20] of %5`` is a view: the bytes of ``%5`` in another shape.
+    """
+    return "\n".join(indent + line for line in _schedule_lines(schedule))
+
+
+def _schedule_lines(schedule: Schedule) -> Iterator[str]:
+    kernels = list(schedule.kernels)
+    yield f"schedule {identifier(schedule.name)}: {_count(len(kernels), 'kernel')} in {_count(len(schedule.stages), 'stage')}"
+    for node, value in zip(schedule.graph.inputs, schedule.inputs, strict=True):
+        yield f"  input {node['name']} = {value_text(schedule, value)}"
+    for k, value in enumerate(schedule.values):
+        if value.kind == "constant" and value.base is None:
+            yield f"  constant {value_text(schedule, k)}"
+    for number, stage in enumerate(schedule.stages):
+        yield f"stage {number}"
+        for kernel in stage:
+            yield from _kernel_lines(schedule, kernel)
+    yield "return " + ", ".join(f"%{v}" for v in schedule.outputs)
+    for note in schedule.notes:
+        yield f"# {note}"
+
+
+def _kernel_lines(schedule: Schedule, kernel: Kernel) -> Iterator[str]:
+    head = f"  {kernel.name} {kernel.template} {domain_text(kernel.domain)}"
+    yield f"{head} ({_list(schedule, kernel.args)}) -> ({_list(schedule, kernel.results)})"
+    for line in text_lines(kernel.body):
+        yield f"    {line.text}"
+    for body in kernel.bodies:
+        for text in _schedule_lines(body):
+            yield f"      {text}"
+
+
+def domain_text(domain: Domain) -> str:
+    """``[128, 10]``, reduced axes in braces: ``[128, {10}]``."""
+    return "[" + ", ".join(f"{{{n}}}" if k in domain.reduced else str(n) for k, n in enumerate(domain.extents)) + "]"
+
+
+def value_text(schedule: Schedule, number: int) -> str:
+    value = schedule.values[number]
+    of = "" if value.base is None else f" of %{value.base}"
+    return f"%{number}: {value.type}{of}"
+
+
+def _list(schedule: Schedule, numbers: Sequence[int]) -> str:
+    return ", ".join(value_text(schedule, k) for k in numbers)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def table(rows: Iterable[Sequence[str]], right: Sequence[int]) -> Iterator[str]:
+    """Columns aligned; those in ``right`` to the right."""
+    rows = [list(row) for row in rows]
+    if not rows:
+        return
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.rjust(w) if k in right else cell.ljust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        yield "  " + "  ".join(cells).rstrip()

@@ -67,7 +67,10 @@ def entries(cache: Cache) -> list[Path]:
 
 
 def test_an_entry_comes_back(cache: Cache) -> None:
-    sections = {"code": b"machine code", "table": np.arange(6, dtype=np.int64).reshape(2, 3)}
+    sections: dict[str, bytes | np.ndarray] = {
+        "code": b"machine code",
+        "table": np.arange(6, dtype=np.int64).reshape(2, 3),
+    }
     assert cache.get("kernel", key()) is None
     assert cache.put("kernel", key(), {"symbol": "k0"}, sections)
     file = Cache(cache.dir).get("kernel", key())
@@ -367,7 +370,7 @@ def test_only_files_of_the_cache_are_ever_removed(tmp_path: Path) -> None:
 
 
 def test_keys_differ_wherever_values_do() -> None:
-    values = [
+    values: list[object] = [
         None, False, True, 0, 1, -1, 2**70, 0.0, -0.0, 1.0, float("nan"), float("inf"), "", "0", "1", "None", "a", "é",
         "\ud800", b"", b"a", [], [[]], ["a"], ["a", "b"], ["ab"], [b"a"], [["a"], "b"], {}, {"a": 1}, {"a": "1"},
         {"a": 1, "b": 2}, {1: "a"}, "s1;a", ["s1;a"],

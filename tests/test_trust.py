@@ -149,7 +149,7 @@ def test_a_key_that_is_no_file_is_refused(config: Path) -> None:
     refused(signature, "is not a regular file")
 
 
-@pytest.mark.parametrize("content", [b"", b"00" * 31, b"00" * 33, b"xy" * 32, b"\xff" * 64, b"00" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"00" * 31, b"00" * 33, b"xy" * 32, b"\xff" * 64, b"00" * 100_000], ids=len)
 def test_a_damaged_key_is_refused(content: bytes) -> None:
     signature = sign(b"payload")
     key_file().write_bytes(content)

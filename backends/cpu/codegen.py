@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,8 @@ class Code:
     units    work units: more threads than that have nothing to do.
     work     estimated nanoseconds on one thread; decides how many threads are worth waking.
     then     a second kernel over the same arguments and results, run when all threads have finished this one.
+    requires (symbol, source) of the shared routines that it calls: functions with the signature of a kernel, compiled and
+             kept like kernels, and loaded with it.
     """
 
     source: str
@@ -104,6 +106,7 @@ class Code:
     units: int
     work: float
     then: Code | None = None
+    requires: tuple[tuple[str, str], ...] = ()
 
     @property
     def steps(self) -> Iterator[Code]:
@@ -185,6 +188,7 @@ class Emission:
         self._names: dict[Any, str] = {}
         self._scopes = _alias_scopes(kernel.body.input_types, kernel.body.output_types)
         self._own = self._shared = 0
+        self._requires: dict[str, str] = {}
 
     # -------------------------------------------------------------------------------------------- table
 
@@ -198,6 +202,10 @@ class Emission:
             return f"{name} = pointer(table, {slot})  # {label}: {dtype_name(self.types[position].dtype)}"
 
         return self._name(("pointer", position, offset, strides), "p", define)
+
+    def pointers(self, entries: Iterable[Pointer]) -> int:
+        """Consecutive table words for a kernel that loops over them; the first one's number."""
+        return [self._slot(entry) for entry in entries][0]
 
     def word(self, value: int, name: str) -> str:
         """The int64 variable ``name``, read from the table."""
@@ -241,6 +249,11 @@ class Emission:
             self._prologue.append(f"errors = word(table, {self._slot(ErrorBase())})")
         return "errors"
 
+    def require(self, routine: tuple[str, str]) -> None:
+        """Note that the text calls a shared routine, given as its symbol and source."""
+        symbol, source = routine
+        self._requires[symbol] = source
+
     def scope(self, position: int) -> int:
         """The alias scope of an argument or result: what the planner may lay in one place has one scope."""
         return self._scopes[position]
@@ -281,7 +294,8 @@ class Emission:
         symbol = "k_" + hashlib.sha256(neutral.encode()).hexdigest()[:16]
         source = neutral.replace("def kernel(", f"def {symbol}(", 1)
         scratch = max(self._shared + self._own, then.scratch if then else 0)
-        return Code(source, symbol, tuple(self._table), scratch, max(units, 1), work, then)
+        requires = tuple(self._requires.items())
+        return Code(source, symbol, tuple(self._table), scratch, max(units, 1), work, then, requires)
 
 
 def _aligned(nbytes: int) -> int:

@@ -9,8 +9,7 @@ integers), its half-float operands are rounded first, so that it sees what every
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from graphc.backends.cpu.codegen import Emission, NoEmitter, dtype_name, is_narrow, linear
@@ -70,6 +69,7 @@ class Layout:
         self._sources = frozenset(body.inputs)
         self._position = {node: k for k, node in enumerate(body.inputs)}
         self._places: dict[Node, Place | None] = {}
+        self._leaves: frozenset[Node] | None = None
 
     def place(self, node: Node) -> Place | None:
         """Where ``node`` is read from, or None if it is computed (or a constant)."""
@@ -116,38 +116,48 @@ class Layout:
         numbers = (*(0 for _ in range(batch)), *contiguous_strides(shape))
         return low, high, Place(INDEX, 0, self.loop_strides(numbers))
 
-    def collapse(self, outputs: Iterable[Node]) -> Layout:
+    def collapse(self, outputs: Sequence[Node]) -> Layout:
         """A layout with adjacent axes merged where all that ``outputs`` need is one line in memory, and without axes of 1."""
         assert self.axes is not None
-        outputs = list(outputs)
-        strides = [self.stored(node) for node in outputs]
+        strides = [*self.reads(outputs), *(self.stored(node) for node in outputs)]
+        result = Layout(self.body, self.extents, [k for axis in self.axes if axis.reduced for k in axis.members])
+        result.axes = merge_axes(self.axes, strides)
+        return result
+
+    def reads(self, outputs: Iterable[Node]) -> list[tuple[int, ...]]:
+        """The strides of everything that ``outputs`` read."""
+        strides = []
         for node in self.needed(outputs):
             if node.op.kind == "random":
                 strides += [place.strides for place in self.random_places(node)]
             elif (found := self.place(node)) is not None:
                 strides.append(found.strides)
-        merged: list[Axis] = []
-        for k, axis in enumerate(self.axes):
-            if axis.extent == 1:
-                continue
-            if merged and merged[-1].reduced == axis.reduced:
-                last = merged[-1].members[-1]
-                if all(s[last] == s[k] * axis.extent for s in strides):
-                    before = merged.pop()
-                    axis = Axis((*before.members, *axis.members), before.extent * axis.extent, axis.reduced)
-            merged.append(axis)
-        result = Layout(self.body, self.extents, [k for axis in self.axes if axis.reduced for k in axis.members])
-        result.axes = tuple(merged)
-        return result
+        return strides
 
     def is_leaf(self, node: Node) -> bool:
-        """True for what needs no other node at a point: accesses, indices, scalar constants."""
-        return self.place(node) is not None or constant_scalar(node) is not None
+        """True for what needs no other node at a point: accesses, indices, scalar constants, random bits."""
+        return self.place(node) is not None or constant_scalar(node) is not None or node.op.kind == "random"
 
     def needed(self, wanted: Iterable[Node], known: Iterable[Node] = ()) -> list[Node]:
         """Every node that ``wanted`` need, in order; accesses and ``known`` nodes are listed but not looked behind."""
-        leaves = {node for node in self.body.nodes if self.is_leaf(node)}
-        return topological(wanted, stop=leaves.union(known))
+        if self._leaves is None:
+            self._leaves = frozenset(node for node in self.body.nodes if self.is_leaf(node))
+        return topological(wanted, stop=self._leaves.union(known))
+
+
+def merge_axes(axes: Sequence[Axis], strides: Sequence[tuple[int, ...]]) -> tuple[Axis, ...]:
+    """``axes`` without those of extent 1, and with neighbours of one kind merged where each of ``strides`` allows it."""
+    merged: list[tuple[Axis, int]] = []  # with the number of the innermost axis that went in
+    for k, axis in enumerate(axes):
+        if axis.extent == 1:
+            continue
+        if merged and merged[-1][0].reduced == axis.reduced:
+            before, last = merged[-1]
+            if all(s[last] == s[k] * axis.extent for s in strides):
+                merged.pop()
+                axis = Axis((*before.members, *axis.members), before.extent * axis.extent, axis.reduced)
+        merged.append((axis, k))
+    return tuple(axis for axis, _ in merged)
 
 
 def constant_scalar(node: Node) -> Node | None:
@@ -375,27 +385,3 @@ class Values:
         comment = f"v{self.e.numbers[node]}: {node.type.dtype} = {node.op.name}({operands}{attrs})"
         self.e.line(f"{name} = {text}", comment)
         self.set(node, name)
-
-
-# ------------------------------------------------------------------------------------------------ helpers
-
-
-def split_indices(e: Emission, unit: str, axes: Sequence[tuple[str, str | int]]) -> None:
-    """Write the lines that take ``unit`` apart into indices, the last of which runs fastest: ``(variable, extent)``."""
-    stride = math.prod(n for _, n in axes[1:] if isinstance(n, int))
-    for k, (name, extent) in enumerate(axes):
-        text = unit if stride == 1 else f"{unit} // {stride}"
-        if k > 0:
-            text = f"{text} % {extent}"
-            assert isinstance(extent, int), "only the outermost extent is known at run time"
-        e.line(f"{name} = {text}")
-        if k + 1 < len(axes):
-            following = axes[k + 1][1]
-            assert isinstance(following, int)
-            stride //= max(following, 1)
-
-
-def product_text(first: str, factors: Mapping[int, int] | Sequence[int]) -> str:
-    """The text of ``first`` times static factors."""
-    factor = math.prod(factors)
-    return first if factor == 1 else f"{first} * {factor}"

@@ -91,7 +91,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import errors, types
-from numba.core.datamodel import models, register_default
+from numba.core.datamodel import default_manager, models, register_default
 from numba.core.typing import Signature, signature
 
 W = 16  # lanes of every vector
@@ -249,6 +249,11 @@ class _RangeModel(models.PrimitiveModel):
         super().__init__(manager, fe_type, POINTER)
 
 
+def datamodel(type_: types.Type) -> Any:
+    """Numba's description of how values of ``type_`` are represented."""
+    return default_manager[type_]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # primitives: functions of the vocabulary
 
@@ -365,9 +370,15 @@ def is_scalar(argument: types.Type) -> bool:
 class KernelModule(ir.Module):
     """The LLVM module of one kernel: collects alias scopes and the outlined functions that it calls."""
 
-    def __init__(self, name: str, features: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        name: str,
+        features: frozenset[str] = frozenset(),
+        optimize: Callable[[str, str], str] = lambda name, text: text,
+    ) -> None:
         super().__init__(name)
         self.features = features
+        self.optimize = optimize  # (name, text) of an outlined function -> better text
         self._scoped: list[tuple[ir.Instruction, int]] = []
         self._outlined: dict[str, str] = {}
 
@@ -673,7 +684,7 @@ def call_outlined(name: str, result: DType, body: Callable[..., Value], *args: V
             builder = ir.IRBuilder(function.append_basic_block("entry"))
             value = body(*(Value(builder, d, a) for d, a in zip(dtypes, function.args, strict=True)))
             builder.ret(value.ir)
-            _OUTLINED[key] = str(function)
+            _OUTLINED[key] = module.optimize(symbol, str(function))
         return _OUTLINED[key]
 
     return Value(b, result, b.call(module.outlined(symbol, type_, make_text), [a.ir for a in args]))

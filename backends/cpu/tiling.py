@@ -204,15 +204,15 @@ def {symbol}(table, thread, threads):
             i = j * x_row + k
             m = j * y_row + k
             if n >= 16:
-                s0 = fma(load(x, i, {e}, 0), load(y, m, {e}, 1), s0)
-                s1 = fma(load(x, i + x_row, {e}, 0), load(y, m + y_row, {e}, 1), s1)
-                s2 = fma(load(x, i + 2 * x_row, {e}, 0), load(y, m + 2 * y_row, {e}, 1), s2)
-                s3 = fma(load(x, i + 3 * x_row, {e}, 0), load(y, m + 3 * y_row, {e}, 1), s3)
+                s0 = s0 + load(x, i, {e}, 0) * load(y, m, {e}, 1)
+                s1 = s1 + load(x, i + x_row, {e}, 0) * load(y, m + y_row, {e}, 1)
+                s2 = s2 + load(x, i + 2 * x_row, {e}, 0) * load(y, m + 2 * y_row, {e}, 1)
+                s3 = s3 + load(x, i + 3 * x_row, {e}, 0) * load(y, m + 3 * y_row, {e}, 1)
             else:
-                s0 = fma(load_masked(x, i, {e}, 0, n), load_masked(y, m, {e}, 1, n), s0)
-                s1 = fma(load_masked(x, i + x_row, {e}, 0, n), load_masked(y, m + y_row, {e}, 1, n), s1)
-                s2 = fma(load_masked(x, i + 2 * x_row, {e}, 0, n), load_masked(y, m + 2 * y_row, {e}, 1, n), s2)
-                s3 = fma(load_masked(x, i + 3 * x_row, {e}, 0, n), load_masked(y, m + 3 * y_row, {e}, 1, n), s3)
+                s0 = s0 + load_masked(x, i, {e}, 0, n) * load_masked(y, m, {e}, 1, n)
+                s1 = s1 + load_masked(x, i + x_row, {e}, 0, n) * load_masked(y, m + y_row, {e}, 1, n)
+                s2 = s2 + load_masked(x, i + 2 * x_row, {e}, 0, n) * load_masked(y, m + 2 * y_row, {e}, 1, n)
+                s3 = s3 + load_masked(x, i + 3 * x_row, {e}, 0, n) * load_masked(y, m + 3 * y_row, {e}, 1, n)
         store_first(out, j, reduce_add(s0), {c}, 2)
         store_first(out, j + 1, reduce_add(s1), {c}, 2)
         store_first(out, j + 2, reduce_add(s2), {c}, 2)
@@ -221,7 +221,7 @@ def {symbol}(table, thread, threads):
         s = splat(0, {c})
         for k in range(0, depth, 16):
             n = depth - k
-            s = fma(load_masked(x, j * x_row + k, {e}, 0, n), load_masked(y, j * y_row + k, {e}, 1, n), s)
+            s = s + load_masked(x, j * x_row + k, {e}, 0, n) * load_masked(y, j * y_row + k, {e}, 1, n)
         store_first(out, j, reduce_add(s), {c}, 2)
     return 0
 """

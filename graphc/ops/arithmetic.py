@@ -14,6 +14,7 @@ import numpy as np
 from graphc.ir import GraphError, Node, Op
 from graphc.ops.base import (
     bool_,
+    check_axes,
     check_equal,
     check_kind,
     define,
@@ -54,15 +55,15 @@ def _unary(name: str, scalar: str, function: Callable[..., Any], partial: Any, k
 
 add = _binary("add", "{0} + {1}", np.add, (lambda g, o, x, y: g, lambda g, o, x, y: g), facts=("commutative",))
 sub = _binary("sub", "{0} - {1}", np.subtract, (lambda g, o, x, y: g, lambda g, o, x, y: neg(g)))
-mul = _binary(
+mul: Op = _binary(
     "mul", "{0} * {1}", np.multiply, (lambda g, o, x, y: mul(g, y), lambda g, o, x, y: mul(g, x)), facts=("commutative",)
 )
-div = _binary(
+div: Op = _binary(
     "div", "{0} / {1}", np.divide, (lambda g, o, x, y: div(g, y), lambda g, o, x, y: neg(mul(g, div(o, y)))), kinds="f"
 )
-neg = _unary("neg", "-{0}", np.negative, lambda g, o, x: neg(g), "iuf", facts=("involution",))
+neg: Op = _unary("neg", "-{0}", np.negative, lambda g, o, x: neg(g), "iuf", facts=("involution",))
 abs_ = _unary("abs", "abs_({0})", np.abs, lambda g, o, x: mul(g, sign(x)), "iuf")
-sign = _unary("sign", "sign({0})", np.sign, None, "iuf")
+sign: Op = _unary("sign", "sign({0})", np.sign, None, "iuf")
 floor = _unary("floor", "floor({0})", np.floor, None)
 ceil = _unary("ceil", "ceil({0})", np.ceil, None)
 trunc = _unary("trunc", "trunc({0})", np.trunc, None)
@@ -128,7 +129,7 @@ def _integer_power(name: str) -> Callable[..., Type]:
     return infer
 
 
-integer_pow = elementwise(
+integer_pow: Op = elementwise(
     "integer_pow",
     "integer_pow({0}, {exponent})",
     keep_dtype(lambda x, exponent: np.power(x, np.asarray(exponent, x.dtype))),
@@ -154,7 +155,7 @@ rsqrt = _unary(
     lambda g, o, x: mul(mul(g, like(o, -0.5)), div(o, x)),
 )
 sin = _unary("sin", "sin({0})", np.sin, lambda g, o, x: mul(g, cos(x)))
-cos = _unary("cos", "cos({0})", np.cos, lambda g, o, x: neg(mul(g, sin(x))))
+cos: Op = _unary("cos", "cos({0})", np.cos, lambda g, o, x: neg(mul(g, sin(x))))
 tanh = _unary("tanh", "tanh({0})", np.tanh, lambda g, o, x: mul(g, sub(like(o, 1.0), mul(o, o))))
 
 
@@ -231,7 +232,7 @@ def _select_type(condition: TensorType, x: TensorType, y: TensorType) -> Type:
     return x
 
 
-select = elementwise(
+select: Op = elementwise(
     "select",
     "select({0}, {1}, {2})",
     lambda c, x, y: np.where(c, x, y),
@@ -265,7 +266,7 @@ def _cast_jvp(tangents: Sequence[Node | None], out: Node, x: Node, to: DType) ->
     return None if tangent is None or not to.is_inexact else convert(tangent, to)
 
 
-cast = define(
+cast: Op = define(
     Op(
         "cast",
         "elementwise",
@@ -308,17 +309,24 @@ stop_gradient = OPS_BY_NAME["stop_gradient"] = _identity("stop_gradient", False)
 barrier = OPS_BY_NAME["barrier"] = _identity("barrier", True)
 
 
+def _iota_type(shape: tuple[int, ...], axis: int, to: DType) -> Type:
+    type = TensorType(dtype(to), tuple(shape))
+    check_axes("iota", type, (axis,))
+    check_kind("iota", type, "iuf")
+    return type
+
+
 def _iota_eval(shape: tuple[int, ...], axis: int, to: DType) -> np.ndarray:
-    line = np.arange(shape[axis], dtype=to.numpy).reshape([-1 if k == axis else 1 for k in range(len(shape))])
+    line = np.arange(shape[axis]).astype(to.numpy).reshape([-1 if k == axis else 1 for k in range(len(shape))])
     return np.ascontiguousarray(np.broadcast_to(line, shape))
 
 
 #: ``iota(shape=, axis=, to=)``: each element's index along ``axis``.
-iota = define(
+iota: Op = define(
     Op(
         "iota",
         "elementwise",
-        infer=lambda shape, axis, to: TensorType(dtype(to), tuple(shape)),
+        infer=_iota_type,
         eval=_iota_eval,
         vjp=lambda ct, out, **_: (),
         jvp=lambda tangents, out, **_: None,

@@ -55,7 +55,7 @@ def check_axes(name: str, type: TensorType, axes: Sequence[int]) -> None:
 
 # ---------------------------------------------------------------------------------------------- constants
 
-constant = define(
+constant: Op = define(
     Op(
         "constant",
         "constant",

@@ -44,7 +44,7 @@ def _dot_eval(x: np.ndarray, y: np.ndarray, batch: tuple[Axes, Axes], contract: 
             product = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(x.dtype)
         else:
             product = np.matmul(a, b)
-    return product.reshape(*lead, *rows, *columns)
+    return product.reshape((*lead, *rows, *columns))
 
 
 def _dot_vjp(ct: Node, out: Node, x: Node, y: Node, batch: Any, contract: Any) -> tuple[Node, Node]:
@@ -100,7 +100,7 @@ def _dot_batch(size: int, flags: Sequence[bool], x: Node, y: Node, batch: Any, c
 
 #: ``dot(x, y, batch=(xb, yb), contract=(xc, yc))``: axes of the result are batch, free axes of x, free axes of y.
 #: f16 and bf16 accumulate in f32.
-dot = define(Op("dot", "contraction", infer=_dot_type, eval=_dot_eval, vjp=_dot_vjp, jvp=_dot_jvp, batch=_dot_batch))
+dot: Op = define(Op("dot", "contraction", infer=_dot_type, eval=_dot_eval, vjp=_dot_vjp, jvp=_dot_jvp, batch=_dot_batch))
 
 
 def matmul(x: Node, y: Node) -> Node:

@@ -1,8 +1,8 @@
 """Indexing: elements read and written at places that are computed at run time.
 
-``gather`` and ``scatter`` take one index tensor per indexed axis, all of one integer type and one shape I. With ``rest`` the
-axes of x that are not indexed, in order, gathered elements and updates have shape ``I + rest``. ``mode`` says what an index
-outside its axis means:
+``gather`` and ``scatter`` take one index tensor per indexed axis, all of one integer type and one shape I. With
+``rest`` the axes of x that are not indexed, in order, gathered elements and updates have shape ``I + rest``. ``mode``
+says what an index outside its axis means:
 
 ``raise``   NumPy's meaning: negative indices count from the end, others raise IndexError.
 ``clip``    the nearest place on the axis; negative indices mean place 0 (as in ``np.take``).
@@ -50,7 +50,9 @@ def _gathered_shape(name: str, x: TensorType, indices: Sequence[TensorType], axe
     if mode not in MODES:
         raise GraphError(f"{name}: mode is one of {', '.join(MODES)}, not {mode!r}")
     if not indices or len(indices) != len(axes):
-        raise GraphError(f"{name}: {len(indices)} index tensors for axes {axes} of {x}; it takes one per axis, at least one")
+        raise GraphError(
+            f"{name}: {len(indices)} index tensors for axes {axes} of {x}; it takes one per axis, at least one"
+        )
     for index in indices:
         check_kind(name, index, "iu")
         if index != indices[0]:
@@ -102,7 +104,7 @@ def _gather_eval(x: np.ndarray, *indices: np.ndarray, axes: Axes, mode: str) -> 
     else:
         rows = np.zeros((len(places), *tail), x.dtype)
         rows[inside] = table[places[inside]]
-    return rows.reshape(*indices[0].shape, *tail)
+    return rows.reshape((*indices[0].shape, *tail))
 
 
 def _gather_vjp(ct: Node, out: Node, x: Node, *indices: Node, axes: Axes, mode: str) -> tuple[Node | None, ...]:
@@ -129,8 +131,9 @@ def _gather_batch(size: int, flags: Sequence[bool], x: Node, *indices: Node, axe
     return gather(x, *batched_operands(size, flags[1:], indices), axes=axes, mode=mode)
 
 
-#: ``gather(x, *indices, axes=, mode=)``: result[i + r] is x at place ``indices[k][i]`` of axis ``axes[k]`` and r of the rest.
-gather = define(
+#: ``gather(x, *indices, axes=, mode=)``: result[i + r] is x at place ``indices[k][i]`` of axis ``axes[k]`` and r of
+#: the rest.
+gather: Op = define(
     Op(
         "gather",
         "indexing",
@@ -169,7 +172,9 @@ def _scatter_eval(
     rows = np.reshape(updates, (len(places), width))[inside]
     places = places[inside]
     if combine == "set":
-        result.reshape(math.prod(extents), width)[places] = rows  # one index vector: NumPy assigns in order, the last stays
+        result.reshape(math.prod(extents), width)[places] = (
+            rows  # one index vector: NumPy assigns in order, the last stays
+        )
     else:
         cells = places[:, None] * width + np.arange(width)
         with np.errstate(all="ignore"):
@@ -219,7 +224,7 @@ def _shift(x: Node, by: int, fill: Node) -> Node:
 
 
 def _product_before(values: Node, segments: Node) -> Node:
-    """Along axis 0, the product of the earlier values of the same segment; equal segments are neighbours. By doubling."""
+    """Along axis 0, the product of the earlier values of the same segment (equal neighbours), by doubling."""
     one, nothing = const(1, values.type.dtype), const(-1, segments.type.dtype)
 
     def earlier(products: Node, by: int) -> Node:
@@ -236,7 +241,7 @@ def _product_before(values: Node, segments: Node) -> Node:
 def _product_of_others(x: Node, updates: Node, indices: Sequence[Node], axes: Axes, mode: str) -> Node:
     """For each update the product of the other updates of its place.
 
-    Segmented products over the updates sorted by place: no division, so it is right at zeros, and so are its derivatives.
+    Segmented products over the updates sorted by place: no division, so it is right at zeros, as are its derivatives.
     """
     from graphc.ops.sorting import argsort
 
@@ -345,10 +350,11 @@ def _scatter_batch(
     return scatter(x, updates, *indices, axes=shifted(axes), **attrs)
 
 
-#: ``scatter(x, updates, *indices, axes=, mode=, combine=)``: x with each update combined into its place, in order (C order
-#: of I). ``set``: the last update of a place wins, and only it gets the cotangent. ``add``, ``mul``, ``min``, ``max``: all
-#: take part, as in ``np.add.at``; winners of min and max that tie share the cotangent equally.
-scatter = define(
+#: ``scatter(x, updates, *indices, axes=, mode=, combine=)``: x with each update combined into its place, in order
+#: (C order of I). ``set``: the last update of a place wins, and only it gets the cotangent. ``add``, ``mul``,
+#: ``min``, ``max``: all take part, as in ``np.add.at``; winners of min and max that tie share the cotangent
+#: equally.
+scatter: Op = define(
     Op(
         "scatter",
         "indexing",
@@ -427,11 +433,14 @@ def _dynamic_slice_batch(count: int, flags: Sequence[bool], x: Node, *starts: No
     if not axes:  # the block is all of x, wherever it starts
         return batched_operands(count, flags[:1], (x,))[0]
     flags = (flags[0], *[True] * len(axes))
-    return transpose_to(_gather_batch(count, flags, x, *indices, axes=axes, mode="clip"), _block_order(len(shape), axes))
+    return transpose_to(
+        _gather_batch(count, flags, x, *indices, axes=axes, mode="clip"), _block_order(len(shape), axes)
+    )
 
 
-#: ``dynamic_slice(x, *starts, size=)``: the block of ``size`` at ``starts``, each clamped to [0, extent - size] as in JAX.
-dynamic_slice = define(
+#: ``dynamic_slice(x, *starts, size=)``: the block of ``size`` at ``starts``, each clamped to [0, extent - size] as
+#: in JAX.
+dynamic_slice: Op = define(
     Op(
         "dynamic_slice",
         "indexing",
@@ -469,9 +478,7 @@ def _update_jvp(tangents: Sequence[Node | None], out: Node, x: Node, update: Nod
     tx, tu = tangents[:2]
     if tx is None and tu is None:
         return None
-    return dynamic_update_slice(
-        zeros(x.type) if tx is None else tx, zeros(update.type) if tu is None else tu, *starts
-    )
+    return dynamic_update_slice(zeros(x.type) if tx is None else tx, zeros(update.type) if tu is None else tu, *starts)
 
 
 def _update_batch(size: int, flags: Sequence[bool], x: Node, update: Node, *starts: Node) -> Node:
@@ -484,12 +491,12 @@ def _update_batch(size: int, flags: Sequence[bool], x: Node, update: Node, *star
         return update
     inverse = np.argsort(_block_order(len(block), axes))
     update = transpose_to(update, tuple(int(k) for k in inverse))
-    at = {"axes": axes, "mode": "clip", "combine": "set"}
-    return _scatter_batch(size, (True, True, *[True] * len(axes)), x, update, *indices, **at)
+    every = (True, True, *[True] * len(axes))
+    return _scatter_batch(size, every, x, update, *indices, axes=axes, mode="clip", combine="set")
 
 
 #: ``dynamic_update_slice(x, update, *starts)``: x with the block at ``starts`` (clamped as in dynamic_slice) replaced.
-dynamic_update_slice = define(
+dynamic_update_slice: Op = define(
     Op(
         "dynamic_update_slice",
         "indexing",

@@ -38,7 +38,10 @@ def product(x: Node, y: Node) -> Node:
 
 
 def triangle_mask(type: TensorType, lower: bool, strict: bool) -> Node:
-    """bool of the shape of ``type``: True in the lower (upper) triangle of the last two axes, the diagonal where not strict."""
+    """bool of the shape of ``type``: True in the lower (upper) triangle of its last two axes.
+
+    The diagonal is part of it where not ``strict``.
+    """
     shape = type.shape[-2:]
     row, column = iota(shape=shape, axis=0, to=i64), iota(shape=shape, axis=1, to=i64)
     low, high = (row, column) if lower else (column, row)
@@ -132,10 +135,10 @@ def _solve_batch(size: int, flags: Sequence[bool], a: Node, b: Node, left_side: 
     return transpose_to(found, (at, *[k for k in range(n) if k != at]))
 
 
-#: ``triangular_solve(a, b, lower=, transpose=, unit_diagonal=, left_side=)``: x with op(a) x = b (left_side) or x op(a) = b,
-#: op being the transpose or nothing. Only the lower (upper) triangle of a is read, with ones as diagonal where unit_diagonal.
-#: A zero on the diagonal gives inf or NaN.
-triangular_solve = define(
+#: ``triangular_solve(a, b, lower=, transpose=, unit_diagonal=, left_side=)``: x with op(a) x = b (left_side) or x
+#: op(a) = b, op being the transpose or nothing. Only the lower (upper) triangle of a is read, with ones as diagonal
+#: where unit_diagonal. A zero on the diagonal gives inf or NaN.
+triangular_solve: Op = define(
     Op(
         "triangular_solve",
         "linalg",
@@ -185,9 +188,10 @@ def _cholesky_jvp(tangents: Sequence[Node | None], out: Node, x: Node) -> Node |
     return product(out, _half_diagonal(_solve(out, left, transpose=True, left_side=False)))
 
 
-#: ``cholesky(x)``: the lower triangular L with L Lᵀ = x. Reads the lower triangle of x alone, as NumPy does, but derivatives
-#: are those of cholesky((x + xᵀ)/2), so cotangents are symmetric (as in JAX). Raises LinAlgError where x is not positive definite.
-cholesky = define(
+#: ``cholesky(x)``: the lower triangular L with L Lᵀ = x. Reads the lower triangle of x alone, as NumPy does, but
+#: derivatives are those of cholesky((x + xᵀ)/2), so cotangents are symmetric (as in JAX). Raises LinAlgError where
+#: x is not positive definite.
+cholesky: Op = define(
     Op(
         "cholesky",
         "linalg",

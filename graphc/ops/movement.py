@@ -37,7 +37,7 @@ def _broadcast_vjp(ct: Node, out: Node, x: Node, shape: tuple[int, ...], axes: t
 
 
 #: ``broadcast_to(x, shape=, axes=)``: axis k of x becomes axis ``axes[k]`` of the result; the other axes repeat x.
-broadcast_to = define(
+broadcast_to: Op = define(
     Op(
         "broadcast_to",
         "movement",
@@ -77,7 +77,7 @@ def _reshape_type(x: TensorType, shape: tuple[int, ...]) -> Type:
     return TensorType(x.dtype, tuple(shape))
 
 
-reshape = define(
+reshape: Op = define(
     Op(
         "reshape",
         "movement",
@@ -103,7 +103,7 @@ def _transpose_type(x: TensorType, axes: tuple[int, ...]) -> Type:
 
 
 #: ``transpose(x, axes=)``: axis k of the result is axis ``axes[k]`` of x.
-transpose = define(
+transpose: Op = define(
     Op(
         "transpose",
         "movement",
@@ -154,7 +154,7 @@ def _window(start: Sequence[int], size: Sequence[int], step: Sequence[int]) -> t
 
 
 #: ``slice(x, start=, size=, step=)``: element i along each axis is ``x[start + i*step]``; steps may be negative.
-slice_ = define(
+slice_: Op = define(
     Op(
         "slice",
         "movement",
@@ -187,13 +187,21 @@ def _pad_eval(x: np.ndarray, fill: np.ndarray, shape: Any, start: Any, step: Any
     return result
 
 
-def _pad_vjp(ct: Node, out: Node, x: Node, fill: Node, shape: Any, start: Any, step: Any) -> tuple[Node, Node]:
-    from graphc.ops.arithmetic import sub
+def _covered(x: TensorType, **attrs: Any) -> Node:
+    """True where pad puts an element of x, False where it puts the fill value."""
+    from graphc.ops.base import bool_, full
+
+    return pad(full(TensorType(bool_, x.shape), True), const(False), **attrs)
+
+
+def _pad_vjp(ct: Node, out: Node, x: Node, fill: Node, **attrs: Any) -> tuple[Node, Node]:
+    from graphc.ops.arithmetic import select
+    from graphc.ops.base import zeros
     from graphc.ops.reduction import reduce_sum
 
-    mine = slice_(ct, start=start, size=x.type.shape, step=step)
-    every = tuple(range(ct.type.ndim))
-    return mine, sub(reduce_sum(ct, axes=every), reduce_sum(mine, axes=every))
+    around = select(_covered(x.type, **attrs), zeros(ct.type), ct)
+    mine = slice_(ct, start=attrs["start"], size=x.type.shape, step=attrs["step"])
+    return mine, reduce_sum(around, axes=tuple(range(ct.type.ndim)))
 
 
 def _pad_jvp(tangents: Sequence[Node | None], out: Node, x: Node, fill: Node, **attrs: Any) -> Node | None:
@@ -211,15 +219,13 @@ def _pad_batch(size: int, flags: Sequence[bool], x: Node, fill: Node, shape: Any
     if not flags[1]:
         return pad(x, fill, **attrs)
     from graphc.ops.arithmetic import select
-    from graphc.ops.base import bool_, full
 
-    covered = pad(full(TensorType(bool_, x.type.shape), True), const(False), **attrs)
     placed = pad(x, const(0, x.type.dtype), **attrs)
-    return select(covered, placed, broadcast(fill, placed.type.shape, (0,)))
+    return select(_covered(x.type, **attrs), placed, broadcast(fill, placed.type.shape, (0,)))
 
 
 #: ``pad(x, fill, shape=, start=, step=)``: x placed at ``start + i*step`` in a tensor of ``shape`` full of ``fill``.
-pad = define(Op("pad", "movement", infer=_pad_type, eval=_pad_eval, vjp=_pad_vjp, jvp=_pad_jvp, batch=_pad_batch))
+pad: Op = define(Op("pad", "movement", infer=_pad_type, eval=_pad_eval, vjp=_pad_vjp, jvp=_pad_jvp, batch=_pad_batch))
 
 
 # ------------------------------------------------------------------------------------------------ concatenate
@@ -252,7 +258,7 @@ def _concatenate_jvp(tangents: Sequence[Node | None], out: Node, *xs: Node, axis
     return concatenate(*[zeros(x.type) if t is None else t for x, t in zip(xs, tangents, strict=True)], axis=axis)
 
 
-concatenate = define(
+concatenate: Op = define(
     Op(
         "concatenate",
         "movement",

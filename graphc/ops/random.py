@@ -1,9 +1,9 @@
 """Random bits from a counter: a pure function of an explicit key. Everything else that is random is a composite of it.
 
 The cipher is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw 2011, *Parallel random numbers: as easy as
-1, 2, 3*). Element number i (C order, 64 bits) is one block of its own, with the counter ``(i >> 32, i & 0xffffffff)``; its
-bits are the exclusive or of the block's two words. Elements depend on nothing but the key and their number, so any part of
-a result can be computed alone. These are the bits of ``jax.random.bits`` (``jax_threefry_partitionable``).
+1, 2, 3*). Element number i (C order, 64 bits) is one block of its own, with the counter ``(i >> 32, i & 0xffffffff)``;
+its bits are the exclusive or of the block's two words. Elements depend on nothing but the key and their number, so any
+part of a result can be computed alone. These are the bits of ``jax.random.bits`` (``jax_threefry_partitionable``).
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def _random_bits_eval(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     number = np.arange(math.prod(shape), dtype=np.uint64)
     counter = (number >> np.uint64(32)).astype(np.uint32), number.astype(np.uint32)
     y0, y1 = threefry2x32(key[..., 0, None], key[..., 1, None], *counter)
-    return (y0 ^ y1).reshape(*key.shape[:-1], *shape)
+    return (y0 ^ y1).reshape((*key.shape[:-1], *shape))
 
 
-#: ``random_bits(key, shape=)``: u32 of ``shape``, every bit uniform. With keys u32[*B, 2] the result is u32[*B, *shape], each
-#: key counting from 0.
-random_bits = define(
+#: ``random_bits(key, shape=)``: u32 of ``shape``, every bit uniform. With keys u32[*B, 2] the result is u32[*B,
+#: *shape], each key counting from 0.
+random_bits: Op = define(
     Op(
         "random_bits",
         "random",

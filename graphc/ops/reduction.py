@@ -59,7 +59,7 @@ def _reduction(name: str, kinds: str, function: Callable[..., Any], combine: str
     return record
 
 
-reduce_sum = _reduction(
+reduce_sum: Op = _reduction(
     "reduce_sum",
     "iuf",
     np.sum,

@@ -46,7 +46,7 @@ def _sort_jvp(tangents: Sequence[Node | None], out: Node, x: Node, axis: int) ->
 
 
 #: ``sort(x, axis=)``: ascending along one axis, stable, NaN last.
-sort = define(
+sort: Op = define(
     Op(
         "sort",
         "sort",
@@ -65,7 +65,7 @@ def _argsort_type(x: TensorType, axis: int) -> Type:
 
 
 #: ``argsort(x, axis=)``: the i64 places along one axis in ascending order of their elements, stable, NaN last.
-argsort = define(
+argsort: Op = define(
     Op(
         "argsort",
         "sort",
@@ -109,9 +109,9 @@ def _top_k_jvp(tangents: Sequence[Node | None], out: Node, x: Node, k: int) -> t
     return take_along_axis(tangent, item(out, index=1), x.type.ndim - 1, mode="clip"), None
 
 
-#: ``top_k(x, k=)``: the k largest along the last axis, largest first, and their i64 places. Among equals the lower index
-#: comes first; NaN is larger than everything.
-top_k = define(
+#: ``top_k(x, k=)``: the k largest along the last axis, largest first, and their i64 places. Among equals the lower
+#: index comes first; NaN is larger than everything.
+top_k: Op = define(
     Op(
         "top_k",
         "sort",

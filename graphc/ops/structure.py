@@ -16,7 +16,7 @@ def _item_type(x: Type, index: int) -> Type:
 
 
 #: ``item(x, index=)``: one result of a node with several. Derivative and batching drivers treat it structurally.
-item = define(Op("item", "tuple", infer=_item_type, eval=lambda x, index: x[index]))
+item: Op = define(Op("item", "tuple", infer=_item_type, eval=lambda x, index: x[index]))
 
 
 def items(x: Any) -> tuple[Any, ...]:

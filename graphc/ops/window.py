@@ -1,8 +1,8 @@
 """Windows that slide over tensors: convolution, reductions of windows, and where a window has its extreme value.
 
 Along an axis of n elements, dilation d puts d-1 zeros (or the identity of the reduction) between neighbours; padding
-``(lo, hi)`` adds such elements at the ends, and removes elements where it is negative. A window of k elements that are d
-apart stands at every ``stride``-th place where it fits wholly.
+``(lo, hi)`` adds such elements at the ends, and removes elements where it is negative. A window of k elements that are
+d apart stands at every ``stride``-th place where it fits wholly.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ def dilated(count: int, dilation: int) -> int:
     return (count - 1) * dilation + 1 if count else 0
 
 
+def all_dilated(counts: Sequence[int], dilation: Sequence[int]) -> Axes:
+    return tuple(dilated(n, d) for n, d in zip(counts, dilation, strict=True))
+
+
 def window_counts(
     name: str, extents: Sequence[int], window: Axes, strides: Axes, padding: Padding, dilation: Axes
 ) -> Axes:
@@ -37,7 +41,7 @@ def window_counts(
     axes = len(extents)
     if any(len(attr) != axes for attr in (window, strides, padding, dilation)):
         raise GraphError(
-            f"{name}: window {window}, strides {strides}, padding {padding} and dilation {dilation} need {axes} entries each"
+            f"{name}: window {window}, strides {strides}, padding {padding} and dilation {dilation} need {axes} entries"
         )
     if any(n < 1 for attr in (window, strides, dilation) for n in attr):
         raise GraphError(f"{name}: window {window}, strides {strides} and dilation {dilation} must be positive")
@@ -55,7 +59,7 @@ def _spread(x: np.ndarray, fill: Any, padding: Padding, dilation: Axes) -> np.nd
     result = np.full([sum(parts) for parts in grown], fill, x.dtype)
     result[tuple(slice(lo, lo + n, d) for (lo, n, _), d in zip(grown, dilation, strict=True))] = x
     kept = [slice(max(-lo, 0), n - max(-hi, 0)) for n, (lo, hi) in zip(result.shape, padding, strict=True)]
-    return np.ascontiguousarray(result[tuple(kept)])
+    return np.asarray(result[tuple(kept)], order="C")
 
 
 def _windows(x: np.ndarray, lead: int, counts: Axes, window: Axes, strides: Axes, dilation: Axes) -> np.ndarray:
@@ -64,7 +68,11 @@ def _windows(x: np.ndarray, lead: int, counts: Axes, window: Axes, strides: Axes
     return np.lib.stride_tricks.as_strided(
         x,
         (*x.shape[:lead], *counts, *window),
-        (*x.strides[:lead], *[s * n for s, n in zip(strides, steps)], *[d * n for d, n in zip(dilation, steps)]),
+        (
+            *x.strides[:lead],
+            *[s * n for s, n in zip(strides, steps, strict=True)],
+            *[d * n for d, n in zip(dilation, steps, strict=True)],
+        ),
         writeable=False,
     )
 
@@ -84,14 +92,14 @@ def _conv_type(
     check_kind("conv", x, "iuf")
     if x.dtype is not w.dtype or x.ndim != w.ndim or not 3 <= x.ndim <= 5:
         raise GraphError(
-            f"conv takes x (N, C, *spatial) and w (O, C/groups, *spatial) of one element type with 1 to 3 spatial axes, "
+            "conv takes x (N, C, *spatial) and w (O, C/groups, *spatial) of one element type with 1 to 3 spatial axes, "
             f"not {x} and {w}"
         )
     if groups < 1 or x.shape[1] != groups * w.shape[1] or w.shape[0] % groups:
         raise GraphError(f"conv: the channels of {x} and {w} do not fit with {groups} groups")
     if len(lhs_dilation) != x.ndim - 2 or any(d < 1 for d in lhs_dilation):
         raise GraphError(f"conv: lhs_dilation {lhs_dilation} needs a positive entry per spatial axis of {x}")
-    extents = [dilated(n, d) for n, d in zip(x.shape[2:], lhs_dilation, strict=True)]
+    extents = all_dilated(x.shape[2:], lhs_dilation)
     counts = window_counts("conv", extents, w.shape[2:], strides, padding, rhs_dilation)
     return TensorType(x.dtype, (x.shape[0], w.shape[0], *counts))
 
@@ -112,7 +120,9 @@ def _conv_eval(
     patches = _windows(wide, 2, counts, window, strides, rhs_dilation)
     patches = patches.reshape(n, groups, channels, *counts, *window)
     places, inside = range(3, 3 + space), range(3 + space, 3 + 2 * space)
-    rows = patches.transpose(1, 0, *places, 2, *inside).reshape(groups, n * math.prod(counts), channels * math.prod(window))
+    rows = patches.transpose(1, 0, *places, 2, *inside).reshape(
+        groups, n * math.prod(counts), channels * math.prod(window)
+    )
     columns = widened(w).reshape(groups, filters, channels * math.prod(window)).transpose(0, 2, 1)
     with np.errstate(all="ignore"):
         product = np.matmul(rows, columns).astype(x.dtype, copy=False)
@@ -136,7 +146,12 @@ def _transposed_filters(w: Node, groups: int) -> Node:
 
 
 def _adjoint_padding(
-    extents: Sequence[int], window: Sequence[int], counts: Sequence[int], strides: Axes, padding: Padding, dilation: Axes
+    extents: Sequence[int],
+    window: Sequence[int],
+    counts: Sequence[int],
+    strides: Axes,
+    padding: Padding,
+    dilation: Axes,
 ) -> Padding:
     """Padding with which windows over the result (dilated by ``strides``) stand at each element of the operand.
 
@@ -151,14 +166,12 @@ def _adjoint_padding(
 
 def _conv_ct_x(ct: Node, x: Node, w: Node, attrs: dict[str, Any]) -> Node:
     strides, lhs_dilation, rhs_dilation = attrs["strides"], attrs["lhs_dilation"], attrs["rhs_dilation"]
-    extents = [dilated(n, d) for n, d in zip(x.type.shape[2:], lhs_dilation, strict=True)]
+    extents = all_dilated(x.type.shape[2:], lhs_dilation)
     return conv(
         ct,
         _transposed_filters(w, attrs["groups"]),
         strides=lhs_dilation,
-        padding=_adjoint_padding(
-            extents, w.type.shape[2:], ct.type.shape[2:], strides, attrs["padding"], rhs_dilation
-        ),
+        padding=_adjoint_padding(extents, w.type.shape[2:], ct.type.shape[2:], strides, attrs["padding"], rhs_dilation),
         lhs_dilation=strides,
         rhs_dilation=rhs_dilation,
         groups=attrs["groups"],
@@ -174,17 +187,18 @@ def _conv_ct_w(ct: Node, x: Node, w: Node, attrs: dict[str, Any]) -> Node:
     spatial, space = x.type.shape[2:], len(counts)
     lhs = reshape_to(x, (n, groups, channels, *spatial))
     lhs = reshape_to(transpose_to(lhs, (2, 1, 0, *range(3, 3 + space))), (channels, groups * n, *spatial))
-    padding = []
-    for extent, k, count, stride, (lo, _), ld, rd in zip(
-        spatial, w.type.shape[2:], counts, attrs["strides"], attrs["padding"], attrs["lhs_dilation"], attrs["rhs_dilation"],
-        strict=True,
-    ):  # fmt: skip
-        padding.append((lo, dilated(count, stride) - dilated(extent, ld) + dilated(k, rd) - lo - 1))
+    extents = all_dilated(spatial, attrs["lhs_dilation"])
+    windows = all_dilated(w.type.shape[2:], attrs["rhs_dilation"])
+    covers = all_dilated(counts, attrs["strides"])
+    padding = tuple(
+        (lo, cover - extent + window - lo - 1)
+        for extent, window, cover, (lo, _) in zip(extents, windows, covers, attrs["padding"], strict=True)
+    )
     product = conv(
         lhs,
         move_axis(ct, 1, 0),
         strides=attrs["rhs_dilation"],
-        padding=tuple(padding),
+        padding=padding,
         lhs_dilation=attrs["lhs_dilation"],
         rhs_dilation=attrs["strides"],
         groups=groups,
@@ -225,10 +239,11 @@ def _conv_batch(size: int, flags: Sequence[bool], x: Node, w: Node, groups: int,
     return reshape_to(move_axis(split, 2, 0), (size, samples, out, *found.type.shape[2:]))
 
 
-#: ``conv(x, w, strides=, padding=, lhs_dilation=, rhs_dilation=, groups=)``: x (N, C, *spatial), w (O, C/groups, *spatial) →
-#: (N, O, *spatial), 1 to 3 spatial axes. Filters are not flipped (cross-correlation). lhs_dilation dilates x, rhs_dilation
-#: w; padding may be negative. Output channel o reads the channels of group ``o // (O/groups)``. f16 and bf16 accumulate in f32.
-conv = define(
+#: ``conv(x, w, strides=, padding=, lhs_dilation=, rhs_dilation=, groups=)``: x (N, C, *spatial), w (O, C/groups,
+#: *spatial) → (N, O, *spatial), 1 to 3 spatial axes. Filters are not flipped (cross-correlation). lhs_dilation
+#: dilates x, rhs_dilation w; padding may be negative. Output channel o reads the channels of group ``o //
+#: (O/groups)``. f16 and bf16 accumulate in f32.
+conv: Op = define(
     Op("conv", "window", infer=_conv_type, eval=_conv_eval, vjp=_conv_vjp, jvp=_conv_jvp, batch=_conv_batch)
 )
 
@@ -256,9 +271,7 @@ def _reduce_window_type(
     return TensorType(x.dtype, _window_type("reduce_window", x, kind, tuple(_KINDS), attrs))
 
 
-def _all_windows(
-    x: np.ndarray, fill: Any, window: Axes, strides: Axes, padding: Padding, dilation: Axes
-) -> np.ndarray:
+def _all_windows(x: np.ndarray, fill: Any, window: Axes, strides: Axes, padding: Padding, dilation: Axes) -> np.ndarray:
     """[*counts, elements of a window]"""
     wide = _spread(x, fill, padding, (1,) * x.ndim)
     counts = window_counts("reduce_window", wide.shape, window, strides, ((0, 0),) * x.ndim, dilation)
@@ -273,7 +286,7 @@ def _reduce_window_eval(x: np.ndarray, kind: str, **attrs: Any) -> np.ndarray:
 
 
 def _window_sum_vjp(ct: Node, x: Node, window: Axes, strides: Axes, padding: Padding, dilation: Axes) -> Node:
-    shape = tuple(dilated(n, s) for n, s in zip(ct.type.shape, strides, strict=True))
+    shape = all_dilated(ct.type.shape, strides)
     apart = ct
     if shape != ct.type.shape:
         apart = pad(ct, const(0, ct.type.dtype), shape=shape, start=(0,) * len(shape), step=strides)
@@ -310,10 +323,11 @@ def _over_batch(window: Axes, strides: Axes, padding: Padding, dilation: Axes) -
     }
 
 
-#: ``reduce_window(x, window=, strides=, padding=, dilation=, kind=)``: the sum, max or min of every window over x; all
-#: attributes have one entry per axis of x. Padding has the identity (0, the lowest, the highest value). ``dilation`` is the
-#: window's. Of elements that tie for max or min, the first in C order gets the cotangent. f16 and bf16 accumulate in f32.
-reduce_window = define(
+#: ``reduce_window(x, window=, strides=, padding=, dilation=, kind=)``: the sum, max or min of every window over x;
+#: all attributes have one entry per axis of x. Padding has the identity (0, the lowest, the highest value).
+#: ``dilation`` is the window's. Of elements that tie for max or min, the first in C order gets the cotangent. f16
+#: and bf16 accumulate in f32.
+reduce_window: Op = define(
     Op(
         "reduce_window",
         "window",
@@ -353,9 +367,10 @@ def _window_argmax_batch(size: int, flags: Sequence[bool], x: Node, kind: str, *
     return select(lt(places, like(places, 0)), places, mine)
 
 
-#: ``window_argmax(x, window=, strides=, padding=, dilation=, kind='max'|'min')``: where reduce_window finds its value: i64 flat
-#: places in x (C order), the first in a window among equals, NaN counting as extreme; -1 for a window of padding alone.
-window_argmax = define(
+#: ``window_argmax(x, window=, strides=, padding=, dilation=, kind='max'|'min')``: where reduce_window finds its
+#: value: i64 flat places in x (C order), the first in a window among equals, NaN counting as extreme; -1 for a
+#: window of padding alone.
+window_argmax: Op = define(
     Op(
         "window_argmax",
         "window",

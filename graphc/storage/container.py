@@ -33,8 +33,8 @@ offset bytes
 
 A section's record holds its name, kind (``bytes`` or ``array``), offset (from the first section), length, SHA-256,
 and for an array dtype and shape. So the digest stands for the whole file, and a signature of these 32 bytes signs all
-of it. Reading refuses gaps, overlaps and padding that is not zero, and follows no offset or length before it is known to
-lie in the file.
+of it. Reading refuses gaps, overlaps and padding that is not zero, and follows no offset or length before it is known
+to lie in the file.
 """
 
 from __future__ import annotations
@@ -402,20 +402,18 @@ def _decode_table(path: str, table: Any, room: int) -> dict[str, Section]:
 
 
 _FIELDS = {"name": str, "kind": str, "offset": int, "length": int, "sha256": str}
-_ARRAY_FIELDS = _FIELDS | {"dtype": str, "shape": list}
+_FIELDS_OF_KIND = {"bytes": _FIELDS, "array": _FIELDS | {"dtype": str, "shape": list}}
 
 
 def _decode_record(path: str, item: Any) -> Section:
-    kind = item.get("kind") if isinstance(item, dict) else None
-    fields = {"bytes": _FIELDS, "array": _ARRAY_FIELDS}.get(kind) if isinstance(kind, str) else None
-    # ``type() is`` because True is an int for isinstance.
-    if fields is None or item.keys() != fields.keys() or any(type(item[key]) is not fields[key] for key in fields):
+    types = {key: type(value) for key, value in item.items()} if isinstance(item, dict) else {}
+    if types not in _FIELDS_OF_KIND.values() or types != _FIELDS_OF_KIND.get(item["kind"]):
         raise FileFormatError(path, "a section's record does not have the parts that it must have")
-    shape = tuple(item.get("shape", ()))
-    if item["offset"] < 0 or item["length"] < 0 or not 0 < len(item["name"]) <= MAX_NAME_LENGTH:
-        raise FileFormatError(path, f"section {item['name'][:MAX_NAME_LENGTH]!r} has an impossible offset or length")
-    if kind == "array" and not _array_fits(item["dtype"], shape, item["length"]):
-        raise FileFormatError(path, f"section {item['name']!r}: dtype, shape and length do not fit together")
+    name, length, shape = item["name"], item["length"], tuple(item.get("shape", ()))
+    if item["offset"] < 0 or length < 0 or not 0 < len(name) <= MAX_NAME_LENGTH:
+        raise FileFormatError(path, f"section {name[:MAX_NAME_LENGTH]!r} has an impossible name, offset or length")
+    if item["kind"] == "array" and not _array_fits(item["dtype"], shape, length):
+        raise FileFormatError(path, f"section {name!r}: dtype, shape and length do not fit together")
     return Section(**(item | {"shape": shape}))
 
 

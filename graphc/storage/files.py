@@ -19,7 +19,7 @@ STALE_AFTER_SECONDS = 24 * 3600  # a temporary file that nobody has written to f
 _CHUNK_BYTES = 1 << 28
 _NOT_INHERITED_BINARY = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
-Bytes = bytes | memoryview
+Bytes = bytes | bytearray | memoryview
 
 
 def write_atomically(

@@ -136,5 +136,6 @@ def _create(path: str) -> None:
     files.sync_folder(folder)
 
 
-def _warn(error: Exception) -> None:
-    files.warn_once(TrustWarning, f"machine code that is saved now is compiled again when it is loaded: {error}")
+def _warn(error: _NoKey | OSError) -> None:
+    remedy = "; XDG_CONFIG_HOME can name another folder" if isinstance(error, OSError) else ""
+    files.warn_once(TrustWarning, f"machine code that is saved now is compiled again when it is loaded: {error}{remedy}")

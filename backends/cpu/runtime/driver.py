@@ -4,6 +4,7 @@ It is written as LLVM IR (see `native.py`) and compiled when a process first nee
 an executable, and the addresses of this process's C functions are constants in it. The functions, bottom up:
 
     scalar        reads an integer that control flow depends on
+    wait          waits for a word to change
     wake          wakes a thread that sleeps
     arrive        the first half of a barrier
     barrier       waits for all threads of a job
@@ -13,9 +14,10 @@ an executable, and the addresses of this process's C functions are constants in 
     run           takes a frame, binds the pointers of a call, runs its tape
     call          `run` as a Python builtin, which reads the pointers from the array objects
 
-**Waiting.** A thread that waits spins for about 20 µs, then marks itself as parked and sleeps on its own lock; whoever
-makes its condition true looks at the mark. Both first write, then read the other's word, in sequentially consistent
-order, so one of them sees the other. CPython's lock is a binary semaphore on all platforms, and needs no GIL.
+**Waiting.** A thread that waits spins for a while, offering its core now and then, then marks itself as parked and
+sleeps on its own lock; whoever makes its condition true looks at the mark. Both first write, then read the other's
+word, in sequentially consistent order, so one of them sees the other. CPython's lock is a binary semaphore on all
+platforms, and needs no GIL.
 
 **Errors.** A kernel's error word stops the thread that got it, which arrives at the barrier where the others are or
 will be and leaves. The last to arrive publishes in the phase word whether anyone failed: all the others then leave at
@@ -31,7 +33,6 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -39,14 +40,14 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from graphc.backends.cpu.runtime import tape as isa
-from graphc.backends.cpu.runtime.native import INT32, WORD, Code, Condition, Module, Value, Variable
+from graphc.backends.cpu.runtime.native import INT32, WORD, Code, Module, Value, Variable
 from graphc.backends.cpu.runtime.pyapi import ArrayLayout, array_layout, c_api
 
 MAX_THREADS = 256
 
 # The team, in words. What different threads write lies in different cache lines.
 OWNER, COUNT, PHASE, RUNNING, FAILED = 0, 8, 16, 24, 32
-WORKERS, SPINS, JOB_TAPE, JOB_FRAME, JOB_THREADS = 40, 41, 42, 43, 44
+WORKERS, IDLE_SPINS, BARRIER_SPINS, JOB_TAPE, JOB_FRAME, JOB_THREADS = range(40, 46)
 PARKED = 48
 LOCKS = PARKED + MAX_THREADS
 ERROR_AT = LOCKS + MAX_THREADS
@@ -56,6 +57,10 @@ LINE_WORDS = 8
 TEAM_WORDS = LINES + LINE_WORDS * MAX_THREADS
 LINE_MAIL, LINE_THREAD, LINE_TEAM = 0, 1, 2
 """A worker's own line: jobs posted to it, its number, the address of the team."""
+
+SPINS_PER_YIELD = 32
+"""Turns of a spin loop before the thread offers its core, a power of two. The thread that it waits for may need just
+this core: without yields two threads that the scheduler put on one core took 20 µs for every barrier, for seconds."""
 
 # A context (one per executable), in words: a header, a record per argument, then what the records point to.
 C_TAPE, C_TEAM, C_THREADS, C_ARGUMENTS, C_WORDS, C_SERIAL = 0, 1, 2, 3, 4, 5
@@ -81,8 +86,13 @@ def _pause(code: Code) -> None:
         code.intrinsic("llvm.aarch64.isb", 15)
 
 
+def _yield(code: Code) -> None:
+    """Lets another thread have this core."""
+    code.call_address(_yield_address(), result=INT32)
+
+
+@cache
 def _yield_address() -> int:
-    """The C function that gives the core to another thread."""
     if sys.platform == "win32":
         function = ctypes.WinDLL("kernel32").SwitchToThread
     else:
@@ -102,37 +112,13 @@ def _release(code: Code, lock: Value) -> None:
     code.call_address(c_api("PyThread_release_lock"), lock, result=ir.VoidType())
 
 
-def _wait_until(code: Code, team: Value, thread: Value | int, done: Callable[[], Condition]) -> None:
-    """Writes a wait of one thread of the team: spin, then sleep until whoever makes `done` true calls `wake`."""
-    words = code.words(team)
-    spins = code.variable(words[SPINS])
-    mark, lock = _word(thread, PARKED), words[_word(thread, LOCKS)]
-    with code.loop() as waiting:
-        waiting.leave_when(done())
-        left = spins.get()
-        with code.either(left >= 1) as (spin, park):
-            with spin:
-                _pause(code)
-                spins.set(left - 1)
-            with park:
-                words.exchange(mark, 1)
-                with code.either(done()) as (ready, sleep):
-                    with ready, code.when(words.exchange(mark, 0) == 0):
-                        _acquire(code, lock, wait=1)  # somebody has seen the mark: take the wake-up that is under way
-                    with sleep:
-                        _acquire(code, lock, wait=1)
-
-
-def _word(thread: Value | int, base: int) -> Value | int:
-    return thread + base
-
-
 class _Driver:
     """Writes the module. One method per native function; methods that only inline start with an underscore."""
 
     def __init__(self, layout: ArrayLayout | None) -> None:
         self.module = Module("graphc_driver")
         self.scalar = self._scalar()
+        self.wait = self._wait()
         self.wake = self._wake()
         self.arrive = self._arrive()
         self.barrier = self._barrier()
@@ -155,6 +141,31 @@ class _Driver:
                 for signed in (True, False):
                     with code.when(kind == (width if signed else -width)):
                         code.give(code.load(address, 8 * width, signed))
+        return function
+
+    def _wait(self) -> ir.Function:
+        """(team, thread, address, old, turns): spins, then sleeps, until the word is not `old`; who changes it, wakes."""
+        with self.module.function("wait", 5) as (function, code, (team, thread, address, old, turns)):
+            words, awaited = code.words(team), code.words(address)
+            spins = code.variable(turns)
+            mark, lock = thread + PARKED, words[thread + LOCKS]
+            with code.loop() as waiting:
+                waiting.leave_when(awaited.load(0) != old)
+                left = spins.get()
+                with code.either(left >= 1) as (spin, park):
+                    with spin:
+                        _pause(code)
+                        spins.set(left - 1)
+                        with code.when((left & (SPINS_PER_YIELD - 1)) == 0):
+                            _yield(code)
+                    with park:
+                        words.exchange(mark, 1)
+                        # Changed by now? Then take the mark back; if that is too late, a wake-up is under way.
+                        sleep = code.variable(1)
+                        with code.when(awaited.load(0) != old):
+                            sleep.set((words.exchange(mark, 0) == 0).choose(1, 0))
+                        with code.when(sleep.get() != 0):
+                            _acquire(code, lock, wait=1)
         return function
 
     def _wake(self) -> ir.Function:
@@ -185,7 +196,7 @@ class _Driver:
             words = code.words(team)
             phase = words.load(PHASE)
             with code.when(code.call(self.arrive, team, threads, phase) == 0):
-                _wait_until(code, team, thread, lambda: words.load(PHASE) != phase)
+                code.call(self.wait, team, thread, words.address(PHASE), phase, words[BARRIER_SPINS])
             code.give(words.load(PHASE) & 1)
         return function
 
@@ -203,7 +214,7 @@ class _Driver:
             words = code.words(team)
             seen = code.variable(0)
             with code.loop():
-                _wait_until(code, team, thread, lambda: mine.load(LINE_MAIL) != seen.get())
+                code.call(self.wait, team, thread, mine.address(LINE_MAIL), seen.get(), words[IDLE_SPINS])
                 seen.set(seen.get() + 1)
                 job = words[JOB_TAPE], words[JOB_FRAME], thread, words[JOB_THREADS], team
                 words[thread + ERROR_WORD] = code.call(self.interpret, *job)
@@ -225,7 +236,10 @@ class _Driver:
                 words.add(thread * LINE_WORDS + (LINES + LINE_MAIL), 1)
                 code.call(self.wake, team, thread)
             words[ERROR_WORD] = code.call(self.interpret, tape, frame, 0, threads, team)
-            _wait_until(code, team, 0, lambda: words.load(RUNNING) == 0)
+            with code.loop() as others:
+                running = words.load(RUNNING)
+                others.leave_when(running == 0)
+                code.call(self.wait, team, 0, words.address(RUNNING), running, words[BARRIER_SPINS])
             with code.when(words.load(FAILED) == 0):
                 code.give(0)
             code.give(_first_error(code, words, threads))
@@ -385,7 +399,7 @@ def _lock(code: Code, words, index: int) -> None:
     """Takes a lock word that is held for a few instructions; yields, as its holder may wait for this core."""
     with code.loop() as trying:
         trying.leave_when(words.exchange(index, 1) == 0)
-        code.call_address(_yield_address(), result=INT32)
+        _yield(code)
 
 
 def _first_error(code: Code, words, threads: Value) -> Value:
@@ -551,7 +565,6 @@ def _optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
     passes = llvm.create_new_function_pass_manager()
     passes.add_sroa_pass()
-    passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
     for function in module.functions:
         if not function.is_declaration:

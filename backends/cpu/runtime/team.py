@@ -13,21 +13,24 @@ import threading
 import time
 
 from graphc.backends.cpu.runtime.driver import (
+    BARRIER_SPINS,
+    IDLE_SPINS,
     LINE_TEAM,
     LINE_THREAD,
     LINE_WORDS,
     LINES,
     LOCKS,
     MAX_THREADS,
-    SPINS,
     TEAM_WORDS,
     WORKERS,
     driver,
 )
 from graphc.backends.cpu.runtime.pyapi import allocate_lock, c_api
 
-SPIN_SECONDS = 20e-6
-"""How long a thread spins before it sleeps: about what waking it costs."""
+IDLE_SECONDS = 20e-6
+"""How long a thread without a job spins before it sleeps."""
+BARRIER_SECONDS = 200e-6
+"""How long a thread with a job does. To wake a thread takes 20 to 60 µs, which every imbalance of a stage would cost."""
 
 _CACHE_LINE = 64
 _start_thread = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p, ctypes.c_void_p)(c_api("PyThread_start_new_thread"))
@@ -69,7 +72,9 @@ class Team:
         """
         with self._growing:
             if self.workers == 0:
-                self._words[SPINS] = _spins()
+                turns = _spin_turns_per_second()
+                self._words[IDLE_SPINS] = int(turns * IDLE_SECONDS)
+                self._words[BARRIER_SPINS] = int(turns * BARRIER_SECONDS)
             while self.workers < min(threads, MAX_THREADS) - 1 and self._start(self.workers + 1):
                 self._words[WORKERS] += 1
             return self.workers + 1
@@ -92,10 +97,10 @@ class Team:
         self._add_locks(0)
 
 
-def _spins() -> int:
-    """How many turns of a spin loop make up SPIN_SECONDS; none on a single core, which spinning would only block."""
+def _spin_turns_per_second() -> float:
+    """The speed of spin loops; 0 on a single core, which spinning would only block."""
     if available_cores() == 1:
-        return 0
+        return 0.0
     spin = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(driver().spin)
     turns = 500
 
@@ -104,7 +109,7 @@ def _spins() -> int:
         spin(turns)
         return time.perf_counter() - start
 
-    return max(1, int(turns * SPIN_SECONDS / max(min(seconds() for _ in range(5)), 1e-9)))
+    return turns / max(min(seconds() for _ in range(5)), 1e-9)
 
 
 TEAM = Team()

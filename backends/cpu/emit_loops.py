@@ -1,0 +1,413 @@
+"""Emitters of kernels without reductions: elementwise and copy.
+
+The loops run over as few axes as the memory allows (adjacent axes are merged where every access is one line), sixteen
+places of one axis at a time. What does not depend on an inner loop is computed outside it. The ragged end of the vector
+axis has the same body on masked loads and stores.
+
+Threads take contiguous blocks of work units. A place is computed alone, so nothing depends on how units are dealt out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TypeVar
+
+from graphc.backends.cpu.codegen import CHEAP, CONTIGUOUS, LANES, SPLAT, STRIDED, Code, Emission, NoEmitter, Pointer, op_cost
+from graphc.backends.cpu.loops import Axis, Layout, Point, Values, constant_scalar, load_from, merge_axes, store_to
+from graphc.ir import Node
+from graphc.passes.access import access, contiguous_strides
+from graphc.passes.schedule import Kernel
+
+GRAIN = 64  # places: threads never share a cache line of a contiguous result
+CHUNK = 4096  # places of the vector axis that make one unit where there are outer axes
+TILE = 64  # rows of a transposed read that are done at a time, while its cache lines are near
+TINY = 8  # a last axis shorter than this leaves most lanes empty
+UNIT = 1024  # places below which units are dealt out several at a time
+
+Strides = tuple[int, ...]
+State = TypeVar("State")
+
+# ------------------------------------------------------------------------------------------------ nests of loops
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """The order of loops over axes of the given ``extents``: units over ``outer`` axes and chunks of the axis ``split``, then
+    vectors along ``vector``, then ``inner`` axes. Without outer axes and chunks, the vector axis is dealt out to the threads."""
+
+    extents: tuple[int, ...]
+    outer: tuple[int, ...]
+    vector: int
+    inner: tuple[int, ...]
+    split: int | None
+    chunk: int
+
+    @property
+    def flat(self) -> bool:
+        return not self.outer and self.split is None
+
+    @property
+    def grain(self) -> int:
+        """Units (of a flat nest: places) that go to one thread together."""
+        if self.flat:
+            return GRAIN
+        places = math.prod(self.chunk if k == self.split else n for k, n in enumerate(self.extents) if k not in self.outer)
+        return max(1, UNIT // max(places, 1))
+
+    @property
+    def units(self) -> int:
+        """How many threads can work."""
+        if self.flat:
+            return -(-self.extents[self.vector] // GRAIN)
+        units = math.prod(self.extents[k] for k in self.outer)
+        if self.split is not None:
+            units *= -(-self.extents[self.split] // self.chunk)
+        return -(-units // self.grain)
+
+    def level(self, strides: Strides) -> int:
+        """The loop inside which a place with these strides changes: 0 none, 1 units, 2 vectors, 3 inner axes."""
+        return max((3 if k in self.inner else 2 if k == self.vector else 1 for k, s in enumerate(strides) if s), default=0)
+
+
+def vector_axis(extents: Sequence[int]) -> int:
+    """The axis that lanes run along: the last one, or the one before where that is tiny."""
+    tiny = len(extents) > 1 and extents[-1] < TINY and extents[-2] >= LANES
+    return len(extents) - 2 if tiny else len(extents) - 1
+
+
+def plan_nest(extents: Sequence[int], strides: Iterable[Strides]) -> Nest:
+    """Choose the vector axis and the order of the loops for accesses with these strides."""
+    vector = vector_axis(extents)
+    inner = tuple(range(vector + 1, len(extents)))
+    split, chunk = None, 1
+    if not inner:
+        transposed = _transposed_axis(extents, strides, vector)
+        if transposed is not None:
+            inner, split, chunk = (transposed,), transposed, TILE
+        elif vector > 0 and extents[vector] > 2 * CHUNK:
+            split, chunk = vector, CHUNK
+    outer = tuple(k for k in range(len(extents)) if k != vector and k not in inner)
+    return Nest(tuple(extents), outer, vector, inner, split, chunk)
+
+
+def _transposed_axis(extents: Sequence[int], strides: Iterable[Strides], vector: int) -> int | None:
+    """An axis along which an access is contiguous that jumps along the vector axis: it becomes the innermost loop, so that
+    the sixteen cache lines of a vector serve the following ones too."""
+    for place in strides:
+        if abs(place[vector]) > 1:
+            for k, stride in enumerate(place):
+                if k != vector and abs(stride) == 1 and extents[k] >= LANES // 2:
+                    return k
+    return None
+
+
+class Loops:
+    """Writes the loops of a nest. The outermost extent is the table word ``n``; ``tag`` keeps several nests apart."""
+
+    def __init__(self, e: Emission, nest: Nest, tag: str = "") -> None:
+        self.e, self.nest, self.tag = e, nest, tag
+        self.extents: list[str | int] = list(nest.extents)
+        self.extents[0] = e.word(nest.extents[0], f"n{tag}0")
+        self.index = [f"i{tag}{k}" for k in range(len(nest.extents))]
+
+    def write(self, emit: Callable[[int, State, Point], State], state: State) -> None:
+        """``emit(level, state, point)`` writes what belongs into the loop of a level (0 to 3, see :meth:`Nest.level`) and
+        returns the state for the loops inside it. Every level occurs, also where it has no loop of its own."""
+        e, nest = self.e, self.nest
+        state = emit(0, state, Point((0,) * len(self.index), None))
+        if nest.flat:
+            e.line(f"start, stop = share({self.extents[nest.vector]}, {nest.grain}, thread, threads)")
+            self._vectors(emit, emit(1, state, self._point()), "start", "stop")
+            return
+        parts = self._parts()
+        static = math.prod(n for _, n in parts if isinstance(n, int))
+        dynamic = [n for _, n in parts if isinstance(n, str)]
+        units = " * ".join([*dynamic, *([str(static)] if static != 1 or not dynamic else [])])
+        e.line(f"start, stop = share({units}, {nest.grain}, thread, threads)")
+        with e.block("for unit in range(start, stop):"):
+            split_index(e, "unit", parts)
+            if nest.split is not None:
+                e.line(f"low = chunk * {nest.chunk}")
+                e.line(f"high = min(low + {nest.chunk}, {self.extents[nest.split]})")
+            self._vectors(emit, emit(1, state, self._point()), *self._range(nest.vector))
+
+    def _parts(self) -> list[tuple[str, str | int]]:
+        """What the number of a unit is made of: variables and their extents, the one known at run time first."""
+        parts = [(self.index[k], self.extents[k]) for k in self.nest.outer]
+        if self.nest.split is not None:
+            extent, chunk = self.extents[self.nest.split], self.nest.chunk
+            parts.append(("chunk", -(-extent // chunk) if isinstance(extent, int) else f"(({extent} + {chunk - 1}) // {chunk})"))
+        return sorted(parts, key=lambda part: isinstance(part[1], int))
+
+    def _range(self, axis: int) -> tuple[str | int, str | int]:
+        return ("low", "high") if axis == self.nest.split else (0, self.extents[axis])
+
+    def _point(self, lanes: str | int | None = None) -> Point:
+        return Point(tuple(self.index), self.nest.vector, lanes)
+
+    def _vectors(self, emit: Callable[[int, State, Point], State], state: State, first: str | int, last: str | int) -> None:
+        for lanes in ragged(self.e, self.index[self.nest.vector], first, last):
+            self._inner(emit, emit(2, state, self._point(lanes)), self.nest.inner, lanes)
+
+    def _inner(
+        self, emit: Callable[[int, State, Point], State], state: State, axes: Sequence[int], lanes: str | int | None
+    ) -> None:
+        if not axes:
+            emit(3, state, self._point(lanes))
+            return
+        low, high = self._range(axes[0])
+        with self.e.block(f"for {self.index[axes[0]]} in range({low}, {high}):"):
+            self._inner(emit, state, axes[1:], lanes)
+
+
+def split_index(e: Emission, unit: str, parts: Sequence[tuple[str, str | int]]) -> None:
+    """Write the lines that take a number apart into variables, the last of which runs fastest: ``(variable, extent)``."""
+    extents = [n for _, n in parts[1:]]
+    for k, (name, extent) in enumerate(parts):
+        stride = math.prod(n for n in extents[k:] if isinstance(n, int))
+        text = unit if stride == 1 else f"{unit} // {stride}"
+        e.line(f"{name} = {text}" if k == 0 else f"{name} = {text} % {extent}")
+
+
+def ragged(e: Emission, index: str, first: str | int, last: str | int) -> Iterator[str | int | None]:
+    """Loop ``index`` over ``range(first, last)`` in steps of sixteen: yields None inside the loop over whole vectors, then the
+    number of lanes (an expression) inside a block for the rest. What static extents rule out is left out."""
+    if isinstance(first, int) and isinstance(last, int):
+        whole, rest = (last - first) // LANES * LANES, (last - first) % LANES
+        if whole == LANES:
+            e.line(f"{index} = {first}")
+            yield None
+        elif whole:
+            with e.block(f"for {index} in range({first}, {first + whole}, {LANES}):"):
+                yield None
+        if rest:
+            e.line(f"{index} = {first + whole}")
+            yield rest
+        return
+    with e.block(f"for {index} in range({first}, {last} - {LANES - 1}, {LANES}):"):
+        yield None
+    span = str(last) if first == 0 else f"({last} - {first})"
+    e.line(f"rest = {span} & {LANES - 1}")
+    with e.block("if rest > 0:"):
+        e.line(f"{index} = {last} - rest")
+        yield "rest"
+
+
+def loop_extents(axes: Sequence[Axis]) -> str:
+    """The extents of loops for a title; the outermost one is known at run time only."""
+    return "[" + ", ".join("n" if k == 0 else str(axis.extent) for k, axis in enumerate(axes)) + "]"
+
+
+# ------------------------------------------------------------------------------------------------ elementwise
+
+
+def elementwise(kernel: Kernel) -> Code:
+    """Elementwise kernels: every output has the shape of the domain."""
+    outputs = kernel.body.outputs
+    layout = Layout(kernel.body, kernel.domain.extents).collapse(outputs)
+    axes = layout.axes or ()
+    e = Emission(kernel, f"elementwise over {loop_extents(axes)}")
+    if not axes:
+        _one_place(e, layout)
+        return e.code(1, body_cost(layout, outputs, None))
+    extents = [axis.extent for axis in axes]
+    nest = plan_nest(extents, layout.reads(outputs))
+    levels = _levels(layout, nest)
+
+    def emit(level: int, values: Values, at: Point) -> Values:
+        inside = values.child()
+        inside.emit(levels[level], at)
+        if level == 3:
+            for position, node in enumerate(outputs, len(kernel.body.inputs)):
+                inside.store(position, node, at)
+        return inside
+
+    Loops(e, nest).write(emit, Values(e, layout))
+    return e.code(nest.units, body_cost(layout, outputs, nest.vector) * math.prod(extents) / LANES)
+
+
+def _one_place(e: Emission, layout: Layout) -> None:
+    """A domain of one element."""
+    values, here = Values(e, layout), Point((), None)
+    with e.block("if thread == 0:"):
+        values.emit(e.kernel.body.outputs, here)
+        for position, node in enumerate(e.kernel.body.outputs, len(e.kernel.body.inputs)):
+            values.store(position, node, here)
+
+
+def _levels(layout: Layout, nest: Nest) -> tuple[list[Node], list[Node], list[Node], list[Node]]:
+    """Every node under the loop that it has to be computed in."""
+    found: dict[Node, int] = {}
+    levels: tuple[list[Node], list[Node], list[Node], list[Node]] = ([], [], [], [])
+    for node in layout.needed(layout.body.outputs):
+        place = layout.place(node)
+        if place is not None:
+            found[node] = nest.level(place.strides)
+        elif node.op.kind == "random":
+            found[node] = max(nest.level(p.strides) for p in layout.random_places(node))
+        else:
+            found[node] = max((found[x] for x in node.inputs if x in found), default=0)
+        levels[found[node]].append(node)
+    return levels
+
+
+def body_cost(layout: Layout, outputs: Iterable[Node], axis: int | None) -> float:
+    """Estimated nanoseconds for sixteen places along ``axis`` of all that ``outputs`` need."""
+    outputs = list(outputs)
+    total = sum(access_cost(layout.stored(node), axis) for node in outputs)
+    for node in layout.needed(outputs):
+        place = layout.place(node)
+        total += access_cost(place.strides, axis) if place is not None else op_cost(node)
+    return total
+
+
+def access_cost(strides: Strides, axis: int | None) -> float:
+    stride = 0 if axis is None else strides[axis]
+    return SPLAT if stride == 0 else CONTIGUOUS if stride == 1 else STRIDED
+
+
+# ------------------------------------------------------------------------------------------------ copy
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A box of the result: element ``offset + Σ into[k]·i_k`` of the result is element ``start + Σ of[k]·i_k`` of argument
+    ``position``. A fill reads one element (all strides 0), or is a scalar constant (no position)."""
+
+    extents: Strides
+    position: int | None
+    start: int
+    of: Strides
+    offset: int
+    into: Strides
+
+    def merged(self) -> tuple[Strides, Strides, Strides]:
+        """Extents and both strides with as few axes as possible."""
+        axes = merge_axes([Axis((k,), n, False) for k, n in enumerate(self.extents)], [self.of, self.into])
+        last = [axis.members[-1] for axis in axes]
+        if not axes:
+            return (1,), (0,), (1,)
+        return tuple(axis.extent for axis in axes), tuple(self.of[k] for k in last), tuple(self.into[k] for k in last)
+
+
+def copy(kernel: Kernel) -> Code:
+    """Movement that is no strided access: concatenate, pad, and reshapes of strided operands.
+
+    Pieces of one shape are one loop over the table: stacking 64 steps is as much code as stacking two.
+    """
+    (node,) = kernel.body.outputs
+    if node.op.name not in _PIECES:
+        raise NoEmitter(node)
+    boxes = [[piece for piece in box if 0 not in piece.extents] for box in _PIECES[node.op.name](node, kernel)]
+    then: Code | None = None
+    for step in reversed(boxes):
+        then = _copy_step(kernel, node, step, then) if step else then
+    assert then is not None, "an empty result needs no kernel"
+    return then
+
+
+def _copy_step(kernel: Kernel, node: Node, pieces: Sequence[_Piece], then: Code | None) -> Code:
+    e = Emission(kernel, f"copy: {node.op.name}")
+    work, units = 0.0, 1
+    for number, (shape, group) in enumerate(groupby(pieces, key=lambda piece: (piece.merged(), piece.position is None))):
+        same = list(group)
+        nest = _write_group(e, f"_{number}_", same, node)
+        (extents, of, into), _ = shape
+        units = max(units, nest.units)
+        work += len(same) * (access_cost(of, nest.vector) + access_cost(into, nest.vector)) * math.prod(extents) / LANES
+    return e.code(units, work, then)
+
+
+def _write_group(e: Emission, tag: str, pieces: Sequence[_Piece], node: Node) -> Nest:
+    """The loop over pieces of one shape. Their addresses stand in pairs at the end of the table."""
+    dtype, result = node.type.dtype, len(e.kernel.body.inputs)
+    extents, of, into = pieces[0].merged()
+    nest = plan_nest(extents, [of, into])
+    loops = Loops(e, nest, tag)
+    count = e.word(len(pieces), f"pieces{tag}"[:-1])
+    fill = None
+    if pieces[0].position is None:
+        constant = constant_scalar(node.inputs[1])
+        assert constant is not None
+        fill = e.param(dtype, constant["value"].value.reshape(()), constant)
+
+    def emit(level: int, value: str, at: Point) -> str:
+        if level == 3:
+            if fill is None:
+                e.line(f"x = {load_from('source', of, dtype, 0, at)}")
+            e.line(store_to("target", into, fill or "x", dtype, 1, at))
+        return value
+
+    addresses = [
+        Pointer(place, element * dtype.itemsize)
+        for piece in pieces
+        for place, element in ((piece.position or 0, piece.start), (result, piece.offset))
+    ]
+    first = e.pointers(addresses)
+    with e.block(f"for piece in range({count}):"):
+        if fill is None:
+            e.line(f"source = pointer(table, {first} + 2 * piece)")
+        e.line(f"target = pointer(table, {first + 1} + 2 * piece)")
+        loops.write(emit, "")
+    return nest
+
+
+def _access_piece(node: Node, kernel: Kernel, offset: int, into: Strides) -> _Piece:
+    constant = constant_scalar(node)
+    if constant is not None:
+        return _Piece(node.type.shape, None, 0, (0,) * node.type.ndim, offset, into)
+    found = access(node, frozenset(kernel.body.inputs))
+    if found is None:
+        raise NoEmitter(node, "an operand of a copy must be an access")
+    return _Piece(node.type.shape, kernel.body.inputs.index(found.source), found.offset, found.strides, offset, into)
+
+
+def _reshape_pieces(node: Node, kernel: Kernel) -> list[list[_Piece]]:
+    (x,) = node.inputs
+    return [[_access_piece(x, kernel, 0, contiguous_strides(x.type.shape))]]
+
+
+def _concatenate_pieces(node: Node, kernel: Kernel) -> list[list[_Piece]]:
+    into, at, pieces = contiguous_strides(node.type.shape), 0, []
+    for x in node.inputs:
+        pieces.append(_access_piece(x, kernel, at * into[node["axis"]], into))
+        at += x.type.shape[node["axis"]]
+    return [pieces]
+
+
+def _pad_pieces(node: Node, kernel: Kernel) -> list[list[_Piece]]:
+    """The operand in its place; around it boxes of the fill value. Where the operand's elements lie apart, the whole result is
+    filled first, and the operand placed in a second step."""
+    x, fill = node.inputs
+    shape, start, step = node.type.shape, node["start"], node["step"]
+    strides = contiguous_strides(shape)
+
+    def filled(low: Sequence[int], high: Sequence[int]) -> _Piece:
+        extents = tuple(b - a for a, b in zip(low, high, strict=True))
+        offset = sum(a * s for a, s in zip(low, strides, strict=True))
+        return replace(_access_piece(fill, kernel, offset, strides), extents=extents, of=(0,) * len(extents))
+
+    if x.type.size == 0:
+        return [[filled((0,) * len(shape), shape)]]
+    into = tuple(s * by for s, by in zip(strides, step, strict=True))
+    placed = _access_piece(x, kernel, sum(s * a for s, a in zip(strides, start, strict=True)), into)
+    if any(abs(by) > 1 and n > 1 for by, n in zip(step, x.type.shape, strict=True)):
+        return [[filled((0,) * len(shape), shape)], [placed]]
+    ends = [a + (n - 1) * by for a, n, by in zip(start, x.type.shape, step, strict=True)]
+    low, high = [min(a, b) for a, b in zip(start, ends, strict=True)], [max(a, b) + 1 for a, b in zip(start, ends, strict=True)]
+    boxes = [placed]
+    for k in range(len(shape)):
+        before, after = [*low[:k], *(0 for _ in shape[k:])], [*high[:k], *shape[k:]]
+        boxes.append(filled(before, [*after[:k], low[k], *after[k + 1 :]]))
+        boxes.append(filled([*before[:k], high[k], *before[k + 1 :]], after))
+    return [boxes]
+
+
+_PIECES: dict[str, Callable[[Node, Kernel], list[list[_Piece]]]] = {
+    "reshape": _reshape_pieces,
+    "concatenate": _concatenate_pieces,
+    "pad": _pad_pieces,
+}
