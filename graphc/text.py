@@ -185,13 +185,25 @@ def _notes(graph: Graph, names: Mapping[Node, str], lines: bool, roles: bool) ->
     """The comment of each node that has one."""
     parts: dict[Node, list[str]] = {}
     if roles:
-        for order, primal, adjoint in graph.adjoints:
-            of = "adjoint of" if order == 1 else f"order-{order} adjoint of"
-            parts.setdefault(adjoint, []).append(f"{of} {names.get(primal, '_')}")
+        parts.update((node, [note]) for node, note in adjoint_notes(graph, names).items())
     if lines:
         for node, made_by in graph.lines.items():
             parts.setdefault(node, []).extend(f"{os.path.basename(line.file)}:{line.line}" for line in made_by)
-    return {node: "  # " + _printable(", ".join(dict.fromkeys(found))) for node, found in parts.items()}
+    return {node: "  # " + _printable("; ".join(dict.fromkeys(found))) for node, found in parts.items()}
+
+
+def adjoint_notes(graph: Graph, names: Mapping[Node, str]) -> dict[Node, str]:
+    """What each adjoint node is the adjoint of, in words: ``adjoint of v3, x``, ``order-2 adjoint of v7``."""
+    primals: dict[Node, dict[int, list[str]]] = {}
+    for order, primal, adjoint in graph.adjoints:
+        primals.setdefault(adjoint, {}).setdefault(order, []).append(names.get(primal, "_"))
+    return {
+        node: "; ".join(
+            f"{'adjoint' if order == 1 else f'order-{order} adjoint'} of {', '.join(dict.fromkeys(found))}"
+            for order, found in orders.items()
+        )
+        for node, orders in primals.items()
+    }
 
 
 def _printable(text: str) -> str:

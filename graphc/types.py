@@ -72,6 +72,7 @@ c64, c128 = DType("c64", "c", 8), DType("c128", "c", 16)
 DTYPES: dict[str, DType] = {
     d.name: d for d in (bool_, i8, i16, i32, i64, u8, u16, u32, u64, f16, bf16, f32, f64, c64, c128)
 }
+_BY_NUMPY_DTYPE = {np.dtype(v): DTYPES[k] for k, v in _NUMPY_NAMES.items()}
 _BY_NUMPY_NAME = {v: DTYPES[k] for k, v in _NUMPY_NAMES.items()} | {"bfloat16": bf16}
 
 
@@ -82,6 +83,8 @@ def dtype(spec: object) -> DType:
     """
     if isinstance(spec, DType):
         return spec
+    if isinstance(spec, np.dtype) and spec in _BY_NUMPY_DTYPE:
+        return _BY_NUMPY_DTYPE[spec]
     if isinstance(spec, str) and spec in DTYPES:
         return DTYPES[spec]
     try:

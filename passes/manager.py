@@ -80,7 +80,7 @@ class PassError(RuntimeError):
 
 
 class Dump:
-    """A folder that gets every stage of one compilation as text (``03_simplify.txt``) and drawing (``03_simplify.dot``)."""
+    """A folder that gets every stage of one compilation, as ``03_simplify.txt`` and (where there is one) as ``.dot``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -101,7 +101,7 @@ class Dump:
         return None
 
     def write(self, stage: str, value: Any) -> Path:
-        """Write a Graph (with lines and roles), a Schedule, a Plan, or anything that prints. Returns the text's path."""
+        """Write a Graph (with lines and roles), a Schedule, a Plan, or anything that prints. Returns the path."""
         path = self.folder / f"{self.count:02d}_{re.sub(r'[^A-Za-z0-9_.-]', '_', stage)}.txt"
         self.count += 1
         text = to_text(value, lines=True, roles=True) if isinstance(value, Graph) else str(value)
@@ -121,7 +121,7 @@ def run(
     Every stage is written to ``dump`` (by default a new one where GRAPHC_DUMP names a folder), the first under the name
     ``start``. Raises PassError.
     """
-    disabled = frozenset(config.get(config.DISABLE))
+    disabled: tuple[str, ...] = config.get("GRAPHC_DISABLE")
     dump = Dump.from_config(graph.name) if dump is None else dump
     runner = _Runner(verify and config.get(config.VERIFY), dump, config.get(config.DEBUG))
     runner.show(start, graph)

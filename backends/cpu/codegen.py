@@ -187,7 +187,7 @@ class Emission:
         self._depth = 1
         self._names: dict[Any, str] = {}
         self._scopes = _alias_scopes(kernel.body.input_types, kernel.body.output_types)
-        self._own = self._shared = 0
+        self._own = self._shared = self._regions = 0
         self._requires: dict[str, str] = {}
 
     # -------------------------------------------------------------------------------------------- table
@@ -224,12 +224,13 @@ class Emission:
         return self._name(("param", key), "c", define)
 
     def scratch(self, nbytes: int) -> str:
-        """The variable that points to this thread's scratch of ``nbytes``."""
-        if not self._own:
-            slot, stride = self._slot(Scratch(self._shared)), self._slot(ScratchStride())
-            self._prologue.append(f"scratch = advance(pointer(table, {slot}), thread * word(table, {stride}), u8)")
-        self._own = max(self._own, _aligned(nbytes))
-        return "scratch"
+        """A new variable that points to ``nbytes`` of this thread's own scratch, 64-byte aligned."""
+        name = f"scratch{self._regions or ''}"
+        slot, stride = self._slot(Scratch(self._shared + self._own)), self._slot(ScratchStride())
+        self._prologue.append(f"{name} = advance(pointer(table, {slot}), thread * word(table, {stride}), u8)")
+        self._own += _aligned(nbytes)
+        self._regions += 1
+        return name
 
     def shared(self, nbytes: int) -> str:
         """The variable that points to scratch of ``nbytes`` that all threads, and all steps of the kernel, have in common.

@@ -6,7 +6,7 @@ The micro-kernel is LLVM IR emitted by one primitive: nothing is left for Numba 
 In kernel source (pointers, then int64; strides count elements; literals last)
     ``tile_strip(a, a_row, a_step, b, b_step, b_panel, panels, c, c_row, depth, accumulate, dtype, rows, vectors, lanes)``
     ``tile_pack(x, x_step, x_column, y, depth, columns, dtype, width)``
-    ``tile_dots(x, x_row, y, y_row, out, count, depth, dtype)``
+    ``tile_dots(x, x_row, y, y_row, out, count, depth, accumulate, dtype)``
     ``tile_widen(x, x_outer, x_inner, y, y_outer, outer, inner, dtype)``
 """
 
@@ -53,7 +53,7 @@ def _call(name: str, parameters: str, literals: int, symbol: Callable[..., str])
 
 tile_strip = _call("tile_strip", "piipiiipiii", 3, tiling.strip_symbol)
 tile_pack = _call("tile_pack", "piipii", 1, tiling.pack_symbol)
-tile_dots = _call("tile_dots", "pipipii", 0, tiling.dots_symbol)
+tile_dots = _call("tile_dots", "pipipiii", 0, tiling.dots_symbol)
 tile_widen = _call("tile_widen", "piipiii", 0, tiling.widen_symbol)
 
 

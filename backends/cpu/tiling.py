@@ -186,7 +186,7 @@ def dots(element: DType) -> Routine:
 
 _DOTS = """\
 def {symbol}(table, thread, threads):
-    # out[j] = sum of x[j * x_row + k] * y[j * y_row + k] over k < depth
+    # out[j] = (out[j] +) sum of x[j * x_row + k] * y[j * y_row + k] over k < depth
     x = pointer(table, 0)
     x_row = word(table, 1)
     y = pointer(table, 2)
@@ -194,6 +194,7 @@ def {symbol}(table, thread, threads):
     out = pointer(table, 4)
     count = word(table, 5)
     depth = word(table, 6)
+    more = word(table, 7)
     for j in range(0, count - 3, 4):
         s0 = splat(0, {c})
         s1 = splat(0, {c})
@@ -213,16 +214,28 @@ def {symbol}(table, thread, threads):
                 s1 = s1 + load_masked(x, i + x_row, {e}, 0, n) * load_masked(y, m + y_row, {e}, 1, n)
                 s2 = s2 + load_masked(x, i + 2 * x_row, {e}, 0, n) * load_masked(y, m + 2 * y_row, {e}, 1, n)
                 s3 = s3 + load_masked(x, i + 3 * x_row, {e}, 0, n) * load_masked(y, m + 3 * y_row, {e}, 1, n)
-        store_first(out, j, reduce_add(s0), {c}, 2)
-        store_first(out, j + 1, reduce_add(s1), {c}, 2)
-        store_first(out, j + 2, reduce_add(s2), {c}, 2)
-        store_first(out, j + 3, reduce_add(s3), {c}, 2)
+        s0 = reduce_add(s0)
+        s1 = reduce_add(s1)
+        s2 = reduce_add(s2)
+        s3 = reduce_add(s3)
+        if more != 0:
+            s0 = s0 + splat_load(out, j, {c}, 2)
+            s1 = s1 + splat_load(out, j + 1, {c}, 2)
+            s2 = s2 + splat_load(out, j + 2, {c}, 2)
+            s3 = s3 + splat_load(out, j + 3, {c}, 2)
+        store_first(out, j, s0, {c}, 2)
+        store_first(out, j + 1, s1, {c}, 2)
+        store_first(out, j + 2, s2, {c}, 2)
+        store_first(out, j + 3, s3, {c}, 2)
     for j in range(count // 4 * 4, count):
         s = splat(0, {c})
         for k in range(0, depth, 16):
             n = depth - k
             s = s + load_masked(x, j * x_row + k, {e}, 0, n) * load_masked(y, j * y_row + k, {e}, 1, n)
-        store_first(out, j, reduce_add(s), {c}, 2)
+        s = reduce_add(s)
+        if more != 0:
+            s = s + splat_load(out, j, {c}, 2)
+        store_first(out, j, s, {c}, 2)
     return 0
 """
 

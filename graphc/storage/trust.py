@@ -138,4 +138,6 @@ def _create(path: str) -> None:
 
 def _warn(error: _NoKey | OSError) -> None:
     remedy = "; XDG_CONFIG_HOME can name another folder" if isinstance(error, OSError) else ""
-    files.warn_once(TrustWarning, f"machine code that is saved now is compiled again when it is loaded: {error}{remedy}")
+    files.warn_once(
+        TrustWarning, f"machine code that is saved now is compiled again when it is loaded: {error}{remedy}"
+    )

@@ -6,6 +6,7 @@ an executable, and the addresses of this process's C functions are constants in 
     scalar        reads an integer that control flow depends on
     wait          waits for a word to change
     wake          wakes a thread that sleeps
+    settle        moves a thread away from the core of another one
     arrive        the first half of a barrier
     barrier       waits for all threads of a job
     interpret     runs a tape as one thread of a job
@@ -35,6 +36,7 @@ import platform
 import sys
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -55,8 +57,14 @@ ERROR_WORD = ERROR_AT + MAX_THREADS
 LINES = ERROR_WORD + MAX_THREADS
 LINE_WORDS = 8
 TEAM_WORDS = LINES + LINE_WORDS * MAX_THREADS
-LINE_MAIL, LINE_THREAD, LINE_TEAM = 0, 1, 2
-"""A worker's own line: jobs posted to it, its number, the address of the team."""
+LINE_MAIL, LINE_THREAD, LINE_TEAM, LINE_CORE, LINE_REST = range(5)
+"""A thread's own line: jobs posted to it, its number, the address of the team, the core where it last began a job, and
+for how many jobs it will not look where it is."""
+
+_MASK_WORDS = 16
+"""Words of an affinity mask: 1024 cores, as in the C library."""
+
+JOBS_BETWEEN_MOVES = 100
 
 SPINS_PER_YIELD = 32
 """Turns of a spin loop before the thread offers its core, a power of two. The thread that it waits for may need just
@@ -93,10 +101,21 @@ def _yield(code: Code) -> None:
 
 @cache
 def _yield_address() -> int:
+    """The C function that gives the core to another thread."""
     if sys.platform == "win32":
-        function = ctypes.WinDLL("kernel32").SwitchToThread
-    else:
-        function = ctypes.CDLL(None).sched_yield
+        return _address(ctypes.WinDLL("kernel32").SwitchToThread)
+    return _address(ctypes.CDLL(None).sched_yield)
+
+
+def _affinity_addresses() -> tuple[int, int, int] | None:
+    """sched_getcpu, sched_getaffinity, sched_setaffinity; None where threads cannot be moved."""
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return _address(library.sched_getcpu), _address(library.sched_getaffinity), _address(library.sched_setaffinity)
+
+
+def _address(function: Any) -> int:
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert address is not None
     return address
@@ -120,6 +139,7 @@ class _Driver:
         self.scalar = self._scalar()
         self.wait = self._wait()
         self.wake = self._wake()
+        self.settle = self._settle()
         self.arrive = self._arrive()
         self.barrier = self._barrier()
         self.interpret = self._interpret()
@@ -176,6 +196,43 @@ class _Driver:
                 _release(code, words[thread + LOCKS])
         return function
 
+    def _settle(self) -> ir.Function:
+        """(team, thread): leaves the core where a thread before this one began the job.
+
+        Linux often wakes a thread on the core of the one that woke it, and leaves two threads that wait for each other
+        there, each being too hot to be moved (measured: for whole runs, on 2 idle cores). So this thread takes the core
+        out of its affinity mask for a moment, then rests: with more threads than cores it would only wander.
+        """
+        with self.module.function("settle", 2) as (function, code, (team, thread)):
+            addresses = _affinity_addresses()
+            if addresses is None:
+                return function
+            get_core, get_mask, set_mask = addresses
+            words = code.words(team)
+            mine = code.words(words.address(thread * LINE_WORDS + LINES))
+            with code.when(mine[LINE_REST] >= 1):
+                mine[LINE_REST] = mine[LINE_REST] - 1
+                code.give(0)
+            core = code.call_address(get_core, result=INT32)
+            mine[LINE_CORE] = core
+            shared = code.variable(0)
+            with code.repeat(thread) as other, code.when(words[other * LINE_WORDS + (LINES + LINE_CORE)] == core):
+                shared.set(1)
+            with code.when((shared.get() == 0) | (core < 0) | (core >= 64 * _MASK_WORDS)):
+                code.give(0)
+            mine[LINE_REST] = JOBS_BETWEEN_MOVES
+            mask = code.array(code.constant(_MASK_WORDS))
+            bits = code.words(mask)
+            arguments, types = (0, 8 * _MASK_WORDS, mask), [INT32, WORD, WORD]
+            with code.when(code.call_address(get_mask, *arguments, types=types, result=INT32) >= 0):
+                allowed = bits[core >> 6]
+                bits[core >> 6] = allowed & ((code.constant(1) << (core & 63)) ^ -1)
+                code.call_address(set_mask, *arguments, types=types, result=INT32)  # fails where this is the only core
+                bits[core >> 6] = allowed
+                code.call_address(set_mask, *arguments, types=types, result=INT32)
+            mine[LINE_CORE] = code.call_address(get_core, result=INT32)
+        return function
+
     def _arrive(self) -> ir.Function:
         """(team, threads, phase) -> 1 for the last thread to arrive, which starts the next phase."""
         with self.module.function("arrive", 3) as (function, code, (team, threads, phase)):
@@ -216,6 +273,7 @@ class _Driver:
             with code.loop():
                 code.call(self.wait, team, thread, mine.address(LINE_MAIL), seen.get(), words[IDLE_SPINS])
                 seen.set(seen.get() + 1)
+                code.call(self.settle, team, thread)
                 job = words[JOB_TAPE], words[JOB_FRAME], thread, words[JOB_THREADS], team
                 words[thread + ERROR_WORD] = code.call(self.interpret, *job)
                 with code.when(words.add(RUNNING, -1) == 1):
@@ -231,6 +289,7 @@ class _Driver:
             words.store(FAILED, 0)
             words.store(RUNNING, threads - 1)
             words[JOB_TAPE], words[JOB_FRAME], words[JOB_THREADS] = tape, frame, threads
+            code.call(self.settle, team, 0)
             with code.repeat(threads - 1) as i:
                 thread = i + 1
                 words.add(thread * LINE_WORDS + (LINES + LINE_MAIL), 1)

@@ -51,6 +51,15 @@ class Value:
     def __or__(self, other: Value | int) -> Value:
         return self._binary("or_", other)
 
+    def __xor__(self, other: Value | int) -> Value:
+        return self._binary("xor", other)
+
+    def __lshift__(self, other: Value | int) -> Value:
+        return self._binary("shl", other)
+
+    def __rshift__(self, other: Value | int) -> Value:
+        return self._binary("lshr", other)
+
     def __eq__(self, other: Value | int) -> Condition:  # type: ignore[override]
         return self._compare("==", other)
 
