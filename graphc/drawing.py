@@ -29,7 +29,7 @@ from typing import Any
 
 from graphc.ir import Graph, Node, topological
 from graphc.storage.files import write_atomically
-from graphc.text import adjoint_notes, identifier, node_names, value_text
+from graphc.text import adjoint_notes, array_text, identifier, node_names, value_text
 
 #: Pictures of more nodes than this are cut off, with a note: nobody reads them, and layout takes minutes.
 LIMIT = 400
@@ -68,8 +68,8 @@ _ADJOINT_STYLES = (
 def roles(graph: Graph) -> dict[Node, str]:
     """What each node is: input, constant, forward, ``adjoint`` (of order 1; ``adjoint 2`` …), or update.
 
-    A node is forward if a primal of order 1 needs it, adjoint of order k if an adjoint of that order needs it and nothing
-    of lower order does; what neither needs uses derivatives, as an update does. Without adjoints all nodes are forward.
+    A node is forward if a primal of order 1 needs it, adjoint of order k if an adjoint of that order needs it and
+    nothing of lower order does; what neither needs uses derivatives, as an update does. Without adjoints all are forward.
     """
     found: dict[Node, str] = {}
     orders = sorted({order for order, _, _ in graph.adjoints})
@@ -100,8 +100,8 @@ def to_networkx(graph: Graph) -> Any:
     """``graph`` as a networkx MultiDiGraph, from operands to the nodes that read them.
 
     Nodes are the names of the text form, with attributes ``op``, ``type``, ``role``, ``attrs`` (name → text), ``lines``
-    (the user's lines), ``adjoint_of`` (names) and ``output`` (positions among the outputs). An edge's key is the position
-    of the operand, its ``type`` what flows along it. The graph's attributes are ``name``, ``inputs`` and ``outputs``.
+    (the user's lines), ``adjoint_of`` (names) and ``output`` (positions among the outputs). An edge's key is the
+    position of the operand, its ``type`` what flows along it. The graph has ``name``, ``inputs`` and ``outputs``.
     """
     import networkx
 
@@ -270,7 +270,7 @@ def _label(node: Node, name: str, adjoint_of: str | None = None, places: Iterabl
 
 
 def _call(node: Node) -> str:
-    attrs = [f"{key}={value_text(value)}" for key, value in node.attrs if not _is_graph(value)]
+    attrs = [f"{key}={value_text(value)}" for key, value in node.attrs if key != "shape" and not _is_graph(value)]
     text = ", ".join(attrs)
     return f"{node.op.name} {text}" if 0 < len(text) <= 28 else node.op.name
 
@@ -280,8 +280,9 @@ def _is_graph(value: Any) -> bool:
 
 
 def _constant_label(node: Node) -> str:
-    array = node["value"].value
-    return str(array.item()) if array.size == 1 and array.dtype.kind in "biuf" else f"const {node.type}"
+    array = node["value"]
+    text = array_text(array) if array.value.size <= 4 else ""
+    return text if 0 < len(text) <= 28 else f"const {node.type}"
 
 
 def _tooltip(node: Node, names: Mapping[Node, str], graph: Graph) -> str:

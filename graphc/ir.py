@@ -242,6 +242,11 @@ class Graph:
 
         return to_text(self)
 
+    def _repr_html_(self) -> str:
+        from graphc.drawing import repr_html  # upward only for printing
+
+        return repr_html(self)
+
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs>"
 

@@ -216,7 +216,7 @@ def _call_text(node: Node, names: Mapping[Node, str], bodies: Mapping[Graph, str
         case "item", [operand], (("index", int(index)),):
             return f"{operand}[{index}]"
         case "constant", [], (("value", Array() as array),):
-            return _array_text(array)
+            return _const_text(array)
     attrs = [f"{key}={value_text(value, bodies)}" for key, value in node.attrs]
     return f"{node.op.name}({', '.join(operands + attrs)})"
 
@@ -240,7 +240,7 @@ def value_text(value: Any, bodies: Mapping[Graph, str] | None = None) -> str:
         case TupleType():
             return f"tuple[{', '.join(value_text(t) for t in value.items) or '()'}]"
         case Array():
-            return _array_text(value)
+            return _const_text(value)
         case Graph():
             return bodies.get(value, "_") if bodies else "_"
     return f"<{type(value).__name__}>"  # no attribute: only a malformed graph gets here
@@ -259,13 +259,12 @@ def _nan_text(bits: int, itemsize: int, plain: int = _QUIET_NAN["f64"]) -> str:
     return "nan" if bits == plain else f"nan(0x{bits:0{2 * itemsize}x})"
 
 
-def _array_text(array: Array) -> str:
-    if array.value.size > INLINE:
-        return f"const({array.type}, sha256={_sha256(array)!r})"
-    return f"const({array.type}, {_nested_text(array)})"
+def _const_text(array: Array) -> str:
+    content = f"sha256={_sha256(array)!r}" if array.value.size > INLINE else array_text(array)
+    return f"const({array.type}, {content})"
 
 
-def _nested_text(array: Array) -> str:
+def array_text(array: Array) -> str:
     """The elements as nested lists; a zero-size array of any shape is ``[]``."""
     if not array.value.size:
         return "[]"

@@ -80,7 +80,7 @@ class PassError(RuntimeError):
 
 
 class Dump:
-    """A folder that gets every stage of one compilation, as ``03_simplify.txt`` and (where there is one) as ``.dot``."""
+    """A folder that gets every stage of one compilation, as ``03_simplify.txt`` and ``03_simplify.dot``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

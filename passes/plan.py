@@ -8,13 +8,12 @@ has read it; where neither is possible the output is computed in the arena and c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.ir import INPUT, Graph, Node
 from graphc.passes.packing import Span, aligned, most_live, pack
 from graphc.passes.schedule import Domain, Kernel, Schedule, Value
-from graphc.types import TensorType
 
 
 class PlanError(ValueError):
@@ -171,13 +170,17 @@ def may_overwrite(schedule: Schedule, kernel: Kernel, result: int, argument: int
     if x.type.shape != out.type.shape or x.type.dtype.itemsize != out.type.dtype.itemsize:
         return False
     passes = passes_of(kernel.body)
-    if passes[out] != max(passes.values()):
-        return False
-    readers = [node for node in kernel.body.nodes if x in node.inputs]
-    if not all(node.op.kind == "elementwise" for node in readers):
+    loops = [n for n in kernel.body.nodes if n.op.kind == "reduction" or n.type.shape == out.type.shape]
+    if passes[out] < max(passes[n] for n in loops):
         return False
     order = {node: k for k, node in enumerate(kernel.body.nodes)}
-    return all(order[node] <= order[out] for node in readers)
+    for node in kernel.body.nodes:
+        if x in node.inputs:
+            earlier_pass = node.op.kind == "reduction" and passes[node] < passes[out]
+            same_element = node.op.kind == "elementwise" and order[node] <= order[out]
+            if not (earlier_pass or same_element):
+                return False
+    return True
 
 
 def passes_of(body: Graph) -> dict[Node, int]:
@@ -187,16 +190,6 @@ def passes_of(body: Graph) -> dict[Node, int]:
         before = max((passes[i] + (i.op.kind == "reduction") for i in node.inputs), default=0)
         passes[node] = before
     return passes
-
-
-def overwritable(schedule: Schedule, uses: Uses, kernel: Kernel, stage: int, result: int) -> int | None:
-    """The first argument that dies in ``kernel`` and may take its result number ``result``, or None."""
-    for position, argument in enumerate(kernel.args):
-        value = base_of(schedule, argument)
-        dies = schedule.values[value].kind == "temporary" and all(k is kernel for _, k in uses.readers[value])
-        if dies and may_overwrite(schedule, kernel, result, position):
-            return position
-    return None
 
 
 # ------------------------------------------------------------------------------------------------ donation
@@ -293,7 +286,7 @@ class _Planner:
 
     def pair_in_place(self) -> None:
         """Choose in-place pairs, in program order; each argument gives its memory to one result."""
-        schedule, uses = self.schedule, self.uses
+        schedule = self.schedule
         donor = {schedule.outputs[j]: schedule.inputs[i] for i, j in self.donations.items()}
         for number, kernels in enumerate(schedule.stages):
             for kernel in kernels:
@@ -305,26 +298,23 @@ class _Planner:
                         pairs.append((position, bases.index(donor[value])))
                     elif schedule.values[value].kind == "temporary":
                         taken = {a for _, a in pairs}
-                        argument = self.free_argument(kernel, position, taken)
+                        argument = self.free_argument(kernel, number, position, taken)
                         if argument is not None:
                             pairs.append((position, argument))
                             self.buffer[value] = self.buffer.get(bases[argument], bases[argument])
                 if pairs:
                     self.in_place[kernel] = tuple(pairs)
 
-    def free_argument(self, kernel: Kernel, result: int, taken: set[int]) -> int | None:
+    def free_argument(self, kernel: Kernel, number: int, result: int, taken: set[int]) -> int | None:
+        """The first argument that dies in ``kernel`` (of stage ``number``) and may take over result ``result``."""
         for position, argument in enumerate(kernel.args):
             value = base_of(self.schedule, argument)
             if position in taken or self.schedule.values[value].kind != "temporary":
                 continue
-            if all(k is kernel for s, k in self.uses.readers[value] if s == self.stage_of(kernel, value)):
-                if self.uses.last(value) == self.stage_of(kernel, value):
-                    if may_overwrite(self.schedule, kernel, result, position):
-                        return position
+            others = any(s >= number and k is not kernel for s, k in self.uses.readers[value])
+            if not others and may_overwrite(self.schedule, kernel, result, position):
+                return position
         return None
-
-    def stage_of(self, kernel: Kernel, argument: int) -> int:
-        return next(s for s, k in self.uses.readers[argument] if k is kernel)
 
     def spans(self) -> tuple[list[Span], list[list[int]], dict[Kernel, int]]:
         """What wants memory in the arena: buffers with the values that lie in them, then blocks of control kernels."""
@@ -426,6 +416,3 @@ def block_of(kernel: Kernel, inner: Sequence[Plan], schedule: Schedule, offset: 
         predicate, top = top, top + aligned(1)
     return Block(offset, top - offset, arenas, tuple(carries), predicate)
 
-
-def tensor_bytes(types: Iterable[TensorType]) -> int:
-    return sum(t.nbytes for t in types)

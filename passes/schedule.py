@@ -98,3 +98,8 @@ class Schedule:
         from graphc.passes.print import schedule_text
 
         return schedule_text(self)
+
+    def _repr_html_(self) -> str:
+        from graphc.drawing import repr_html
+
+        return repr_html(self)

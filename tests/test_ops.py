@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,9 @@ from graphc.autodiff import jvp_graph, vjp_graph
 from graphc.interpreter import evaluate
 from graphc.ir import Builder, Graph, GraphError, Node
 from graphc.ops.base import OPS
+from graphc.text import constants, from_text, to_text
 from graphc.types import TensorType, TupleType, Type
+from graphc.verifier import verify
 
 FLOATS = [types.f16, types.bf16, types.f32, types.f64]
 ELEMENTS = [d for d in types.DTYPES.values() if d.kind != "c"]
@@ -141,6 +144,17 @@ def tolerance(element: types.DType) -> float:
     return {"f16": 8e-3, "bf16": 6e-2, "f32": 1e-5, "f64": 1e-12}.get(element.name, 0.0)
 
 
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_text_and_verifier_know_the_op(name: str) -> None:
+    for sample, element in itertools.product(SAMPLES[name], ELEMENTS):
+        if accepts(name, sample, element):
+            arrays = draw(name, sample, element)
+            graph = graph_of(functools.partial(OPS[name], **sample.attrs), *map(type_of, arrays))
+            verify(graph)
+            parsed = from_text(to_text(graph), constants(graph))
+            assert to_text(parsed) == to_text(graph) and parsed.digest == graph.digest
+
+
 # ------------------------------------------------------------------------------------------------ derivatives
 
 
@@ -207,6 +221,26 @@ def test_derivatives(name: str, sample: Sample) -> None:
     graph, wrt = differentiable_graph(name, sample, arrays)
     if graph.outputs and wrt:
         check_derivatives(graph, wrt, arrays, order=2)
+
+
+@pytest.mark.parametrize("name, sample", cases(differentiable=True))
+def test_derivatives_keep_the_element_type(name: str, sample: Sample) -> None:
+    """The derivative graph has the types of the operands; in f32 its values are those in f64."""
+    found = {}
+    for element in FLOATS:
+        if not accepts(name, sample, element):
+            continue
+        arrays = [a.astype(np.float32) if a.dtype == np.float64 else a for a in draw(name, sample, types.f64)]
+        arrays = [a.astype(element.numpy) if a.dtype == np.float32 else a for a in arrays]
+        graph = graph_of(functools.partial(OPS[name], **sample.attrs), *map(type_of, arrays))
+        wrt = [k for k, a in enumerate(arrays) if types.dtype(a.dtype) is element]
+        seeds = [np.ones(o.shape, o.dtype.numpy) for o in graph.outputs if o.dtype.is_inexact]
+        found[element] = evaluate(vjp_graph(graph, wrt), [*arrays, *seeds], check=True)
+        tangents = [np.ones(arrays[k].shape, arrays[k].dtype) for k in wrt]
+        found[element] += evaluate(jvp_graph(graph, wrt), [*arrays, *tangents], check=True)
+    for low, high in zip(found[types.f32], found[types.f64], strict=True):
+        scale = np.max(np.abs(high), initial=1, where=np.isfinite(high))
+        np.testing.assert_allclose(low, high, rtol=0, atol=2e-5 * scale)
 
 
 def test_casts_between_floats_are_linear() -> None:

@@ -185,9 +185,10 @@ class Emission:
         self._prologue: list[str] = []
         self._lines: list[str] = []
         self._depth = 1
+        self._extra_scopes = 0
         self._names: dict[Any, str] = {}
-        self._scopes = _alias_scopes(kernel.body.input_types, kernel.body.output_types)
-        self._own = self._shared = self._regions = 0
+        self._scopes = alias_scopes(kernel.body.input_types, kernel.body.output_types)
+        self._own = self._shared = self._regions = self._shared_regions = 0
         self._requires: dict[str, str] = {}
 
     # -------------------------------------------------------------------------------------------- table
@@ -233,15 +234,16 @@ class Emission:
         return name
 
     def shared(self, nbytes: int) -> str:
-        """The variable that points to scratch of ``nbytes`` that all threads, and all steps of the kernel, have in common.
+        """A new variable that points to ``nbytes`` of scratch that all threads of the kernel have in common.
 
-        To be asked for before :meth:`scratch`, and with the same size by every step.
+        To be asked for before :meth:`scratch`, and in the same order and sizes by every step of a kernel that has several.
         """
-        assert not self._own and self._shared in (0, _aligned(nbytes)), "shared scratch comes first"
-        if not self._shared:
-            self._prologue.append(f"shared = pointer(table, {self._slot(Scratch(0))})")
-        self._shared = _aligned(nbytes)
-        return "shared"
+        assert not self._own, "shared scratch comes first"
+        name = f"shared{self._shared_regions or ''}"
+        self._prologue.append(f"{name} = pointer(table, {self._slot(Scratch(self._shared))})")
+        self._shared += _aligned(nbytes)
+        self._shared_regions += 1
+        return name
 
     def errors(self) -> str:
         """The int64 variable to which an error word adds the number of a body's node."""
@@ -258,6 +260,11 @@ class Emission:
     def scope(self, position: int) -> int:
         """The alias scope of an argument or result: what the planner may lay in one place has one scope."""
         return self._scopes[position]
+
+    def new_scope(self) -> int:
+        """An alias scope for memory of the kernel's own."""
+        self._extra_scopes += 1
+        return len(self.types) + self._extra_scopes - 1
 
     def _slot(self, entry: Entry) -> int:
         self._table.append(entry)
@@ -303,7 +310,7 @@ def _aligned(nbytes: int) -> int:
     return -(-nbytes // SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
 
 
-def _alias_scopes(args: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> tuple[int, ...]:
+def alias_scopes(args: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> tuple[int, ...]:
     """One scope per buffer; an argument shares that of every result that could be written in its place.
 
     Which pairs do share memory is the planner's decision, and the text must not depend on it.

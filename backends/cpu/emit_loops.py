@@ -206,9 +206,12 @@ def loop_extents(axes: Sequence[Axis]) -> str:
 
 def elementwise(kernel: Kernel) -> Code:
     """Elementwise kernels: every output has the shape of the domain."""
-    outputs = kernel.body.outputs
-    layout = Layout(kernel.body, kernel.domain.extents).collapse(outputs)
-    axes = layout.axes or ()
+    return elementwise_loops(kernel, Layout(kernel.body, kernel.domain.extents).collapse(kernel.body.outputs))
+
+
+def elementwise_loops(kernel: Kernel, layout: Layout) -> Code:
+    """A kernel whose layout has nothing to reduce."""
+    outputs, axes = kernel.body.outputs, layout.axes or ()
     e = Emission(kernel, f"elementwise over {loop_extents(axes)}")
     if not axes:
         _one_place(e, layout)

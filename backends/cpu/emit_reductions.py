@@ -23,12 +23,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from graphc.backends.cpu.codegen import LANES, Code, Emission, alias_scopes, compute_dtype, dtype_name, is_narrow, op_cost
+from graphc.backends.cpu.codegen import (
+    LANES, Code, Emission, alias_scopes, compute_dtype, dtype_name, is_narrow, linear, op_cost,
+)  # fmt: skip
 from graphc.backends.cpu.emit_loops import UNIT, access_cost, elementwise_loops, loop_extents, ragged, split_index
-from graphc.backends.cpu.loops import Axis, Layout, Point, Values, load_from, store_to
+from graphc.backends.cpu.loops import Axis, Layout, Point, Values, load_from
 from graphc.ir import Node
 from graphc.ops.reduction import highest, lowest
-from graphc.passes.access import contiguous_strides
 from graphc.passes.schedule import Kernel
 from graphc.types import DType, i32, i64, u8
 
@@ -363,12 +364,18 @@ class Accumulator:
             return "-0.0" if self.nonempty else "0.0"
         return literal(self.dtype, self.node.op.identity(self.dtype))
 
-    def start(self, suffix: str, index: str | None = None) -> None:
-        """``index``: the places of the lanes, where they differ."""
+    @property
+    def variables(self) -> list[tuple[str, DType]]:
+        """Its variables, without suffix, and their element types."""
+        found = [(self.name(""), self.dtype)]
+        return [*found, (self.place(""), self.index_dtype)] if self.is_arg else found
+
+    def start(self, suffix: str, along_lanes: bool = False) -> None:
+        """Before the first vector. ``along_lanes``: lanes run along the reduced axis, so that their first places differ."""
         self.e.line(f"{self.name(suffix)} = splat({self.identity}, {dtype_name(self.dtype)})")
         if self.is_arg:
-            dtype = dtype_name(self.index_dtype)
-            self.e.line(f"{self.place(suffix)} = " + (f"lanes_of(0, {dtype})" if index == "lanes" else f"splat(0, {dtype})"))
+            first = "lanes_of" if along_lanes else "splat"
+            self.e.line(f"{self.place(suffix)} = {first}(0, {dtype_name(self.index_dtype)})")
 
     def update(self, suffix: str, value: str, place: str = "") -> None:
         """Combine with another vector, whose elements have the places ``place`` (an expression)."""
@@ -425,7 +432,9 @@ def literal(dtype: DType, value: float | bool) -> str:
 class _Writer:
     """Writes the loops of a reduction.
 
-    Kept axes have the index variables ``i0 i1 …``, as have reduced ones; ``r`` numbers the rows.
+    ``i0 i1 …`` are the indices along the axes of the loops, ``r`` numbers the rows where these are several axes. What is
+    computed per unit is held in one :class:`Values` per vector: one in a row kernel (all lanes are the same place), one for
+    each vector of a block of columns.
     """
 
     def __init__(self, e: Emission, phases: Phases, shape: Shape) -> None:
@@ -436,55 +445,347 @@ class _Writer:
         self.vector = len(shape.axes) - 1
         nonempty = all(axis.extent for axis in shape.axes if axis.reduced)
         self.accumulators = {node: Accumulator(e, node, nonempty) for node in phases.all_reductions}
-        self.row_index = f"i{shape.rows[0]}" if len(shape.rows) == 1 else "r"
-        self.low: str | int = 0  # the part of the chunked loop that is run over: rows if there are any, else vectors
-        self.high: str | int = self._extent(shape.rows) if shape.rows else self.extents[-1]
+        self.row = f"i{shape.rows[0]}" if len(shape.rows) == 1 else "r"
+        self.low: str | int = 0  # the range of rows, or of vectors where there are no rows
+        self.high: str | int = self._product(shape.rows) if shape.rows else self.extents[-1]
         self.suffixes = [f"_{c}" for c in range(shape.width)] if shape.width > 1 else [""]
-        self.kept_at: dict[Node, tuple[str, int]] = {}  # what goes through scratch: pointer, alias scope
+        self.scratch: dict[Node, tuple[str, int]] = {}  # what goes through scratch: pointer, alias scope
+
+    def _product(self, axes: Sequence[int]) -> str | int:
+        """The product of extents, as text if one of them is known at run time only."""
+        static = math.prod(n for k in axes if isinstance(n := self.extents[k], int))
+        dynamic = [n for k in axes if isinstance(n := self.extents[k], str)]
+        if not dynamic:
+            return static
+        return dynamic[0] if static == 1 else f"{dynamic[0]} * {static}"
 
     # -------------------------------------------------------------------------------------------- whole kernels
 
     def write(self) -> None:
         """The kernel in one step."""
-        self._make_scratch()
-        with self._units(1):
-            for values, points in self._unit_points():
+        if not self.shape.resident:
+            self._make_scratch()
+        with self._units():
+            for values, points in self._blocks():
+                rows = self._resident_rows(values[0]) if self.shape.resident else []
                 for q in range(self.phases.count):
-                    self._unit_nodes(values, points, q)
-                    self._phase(values, points, q)
+                    self._emit_unit_nodes(values, points, q)
+                    if self.shape.resident:
+                        self._resident_phase(values[0], rows, q)
+                    else:
+                        self._phase(values, points, q)
                     self._finish(values, q)
-                self._unit_nodes(values, points, self.phases.count)
+                self._emit_unit_nodes(values, points, self.phases.count)
                 self._store_kept(values, points)
 
     def write_partial(self) -> None:
-        """The first of two steps: chunks of the reduced axes, the accumulators stored into shared scratch."""
-        pointers = self._partials()
-        length = self.high
-        with self._units(self.shape.chunks):
-            size = self.shape.chunk
-            self.e.line(f"low = chunk * {size}")
-            self.e.line(f"high = min(low + {size}, {length})")
+        """The first of two steps: each chunk of the reduced axes leaves its accumulators in shared scratch."""
+        partials = self._partials()
+        with self._units(chunked=True):
+            self.e.line(f"low = chunk * {self.shape.chunk}")
+            self.e.line(f"high = min(low + {self.shape.chunk}, {self.high})")
             self.low, self.high = "low", "high"
-            for values, points in self._unit_points():
-                self._unit_nodes(values, points, 0)
+            for values, points in self._blocks():
+                self._emit_unit_nodes(values, points, 0)
                 self._phase(values, points, 0)
-                for pointer, scope, dtype, name_of in pointers:
-                    for suffix, at in self._partial_places("chunk"):
-                        self.e.line(f"store({pointer}, {at}, {name_of(suffix)}, {dtype}, {scope})")
+                for pointer, scope, dtype, variable in partials:
+                    for c, value in enumerate(values):
+                        at = linear(("unit", LANES * self.shape.width), (LANES * c, 1))
+                        self.e.line(f"store({pointer}, {at}, {variable}{value.suffix}, {dtype_name(dtype)}, {scope})")
 
     def write_combined(self) -> None:
-        """The second step: the chunks' accumulators combined in order, then what follows from the results."""
-        pointers = self._partials()
-        chunks = f"((({self.high}) + {self.shape.chunk - 1}) // {self.shape.chunk})"
-        with self._units(1):
-            for values, points in self._unit_points():
+        """The second step: the chunks' accumulators combined in order, and what follows from the results."""
+        partials = self._partials()
+        chunks = self._chunks()
+        with self._units():
+            for values, points in self._blocks():
                 for accumulator in self.accumulators.values():
-                    for suffix in self._unit_suffixes(points):
-                        accumulator.start(suffix, "lanes" if self.shape.is_row else None)
+                    for value in values:
+                        accumulator.start(value.suffix, self.shape.is_row)
                 with self.e.block(f"for chunk in range({chunks}):"):
-                    for suffix, at in self._partial_places("chunk"):
-                        if suffix in self._unit_suffixes(points):
-                            self._combine(pointers, suffix, at)
+                    number = f"chunk * {self.shape.units} + unit" if isinstance(chunks, str) else f"unit * {chunks} + chunk"
+                    for c, value in enumerate(values):
+                        at = linear((number, LANES * self.shape.width), (LANES * c, 1))
+                        self._combine(partials, at, value.suffix)
                 self._finish(values, 0)
-                self._unit_nodes(values, points, 1)
+                self._emit_unit_nodes(values, points, 1)
                 self._store_kept(values, points)
+
+    def _combine(self, partials: Sequence[tuple[str, int, DType, str]], at: str, suffix: str) -> None:
+        loaded = []
+        for k, (pointer, scope, dtype, _) in enumerate(partials):
+            loaded.append(f"part{k}{suffix}")
+            self.e.line(f"{loaded[-1]} = load({pointer}, {at}, {dtype_name(dtype)}, {scope})")
+        parts = iter(loaded)
+        for accumulator in self.accumulators.values():
+            accumulator.update(suffix, next(parts), next(parts) if accumulator.is_arg else "")
+
+    def _partials(self) -> list[tuple[str, int, DType, str]]:
+        """Shared scratch for every variable of every accumulator: pointer, alias scope, element type, variable's stem."""
+        vectors = self.shape.chunks * self.shape.units * self.shape.width
+        found = []
+        for accumulator in self.accumulators.values():
+            for stem, dtype in accumulator.variables:
+                pointer = self.e.shared(vectors * LANES * dtype.itemsize)
+                found.append((pointer, self.e.new_scope(), dtype, stem))
+        return found
+
+    # -------------------------------------------------------------------------------------------- units
+
+    def _chunks(self) -> str | int:
+        size = self.shape.chunk
+        return -(-self.high // size) if isinstance(self.high, int) else f"(({self.high} + {size - 1}) // {size})"
+
+    @contextlib.contextmanager
+    def _units(self, chunked: bool = False) -> Iterator[None]:
+        """The loop over this thread's units; ``unit`` is the number of one. What is known at run time only comes first."""
+        e, shape = self.e, self.shape
+        parts: list[tuple[str, str | int]] = [(f"i{k}", self.extents[k]) for k in shape.outer]
+        if shape.blocks > 1:
+            parts.append(("block", shape.blocks))
+        if chunked:
+            parts.append(("chunk", self._chunks()))
+        parts.sort(key=lambda part: isinstance(part[1], int))
+        if not parts:
+            with e.block("if thread == 0:"):
+                if self.shape.chunks > 1:
+                    e.line("unit = 0")
+                yield
+            return
+        static = math.prod(n for _, n in parts if isinstance(n, int))
+        dynamic = [n for _, n in parts if isinstance(n, str)]
+        units = " * ".join([*dynamic, *([str(static)] if static != 1 or not dynamic else [])])
+        e.line(f"start, stop = share({units}, {1 if chunked else shape.grain}, thread, threads)")
+        with e.block("for unit in range(start, stop):"):
+            split_index(e, "unit", parts)
+            yield
+
+    def _blocks(self) -> Iterator[tuple[list[Values], list[Point]]]:
+        """The vectors of a unit: yields inside a block for full blocks of columns, and inside one for the ragged last one."""
+        if self.shape.is_row:
+            yield [Values(self.e, self.layout, self.suffixes[0])], [Point(tuple(self.index), None)]
+            return
+        size, length = LANES * self.shape.width, self.shape.length
+        whole, rest = divmod(length, size)
+        if self.shape.blocks == 1:
+            self.index[-1] = 0
+            yield self._columns(rest or size)
+            return
+        self.e.line(f"i{self.vector} = block * {size}")
+        if not rest:
+            yield self._columns(size)
+            return
+        with self.e.block(f"if block < {whole}:"):
+            yield self._columns(size)
+        with self.e.block("else:"):
+            yield self._columns(rest)
+
+    def _columns(self, count: int) -> tuple[list[Values], list[Point]]:
+        values, points = [], []
+        for c in range(-(-count // LANES)):
+            lanes = count - c * LANES
+            points.append(self._point(c * LANES, lanes if lanes < LANES else None))
+            values.append(Values(self.e, self.layout, self.suffixes[c]))
+        return values, points
+
+    def _point(self, shift: int = 0, lanes: str | int | None = None) -> Point:
+        """The place of a vector, ``shift`` elements behind the index of the vector axis."""
+        first = self.index[-1]
+        last = first + shift if isinstance(first, int) else f"{first} + {shift}" if shift else first
+        return Point((*self.index[:-1], last), self.vector, lanes)
+
+    def _emit_unit_nodes(self, values: Sequence[Values], points: Sequence[Point], q: int) -> None:
+        for value, at in zip(values, points, strict=True):
+            value.emit(self.phases.known_before(q), at)
+
+    def _finish(self, values: Sequence[Values], q: int) -> None:
+        for node in self.phases.reductions[q]:
+            for value in values:
+                value.set(node, self.accumulators[node].finish(value.suffix, self.shape.is_row))
+
+    def _store_kept(self, values: Sequence[Values], points: Sequence[Point]) -> None:
+        first = len(self.e.kernel.body.inputs)
+        for k, node in enumerate(self.phases.outputs):
+            if k not in self.phases.full:
+                for value, at in zip(values, points, strict=True):
+                    value.store(first + k, node, at)
+
+    # -------------------------------------------------------------------------------------------- one phase
+
+    def _phase(self, values: Sequence[Values], points: Sequence[Point], q: int) -> None:
+        """Run over the reduced axes once."""
+        accumulators = [self.accumulators[node] for node in self.phases.reductions[q]]
+        suffixes = self.suffixes if self.shape.is_row else [value.suffix for value in values]
+        for accumulator in accumulators:
+            for suffix in suffixes:
+                accumulator.start(suffix, self.shape.is_row)
+        with self._rows(accumulators, suffixes) as current:
+            if self.shape.is_row:
+                self._row_vectors(values[0], q, current)
+            else:
+                for value, at in zip(values, points, strict=True):
+                    self._body(value.child(), q, at, current)
+        if self.shape.is_row:
+            for accumulator in accumulators:
+                accumulator.merge(suffixes)
+
+    @contextlib.contextmanager
+    def _rows(self, accumulators: Sequence[Accumulator], suffixes: Sequence[str]) -> Iterator[Sequence[Accumulator]]:
+        """The loop over rows, if any; yields the accumulators to use inside."""
+        if not self.shape.rows:
+            yield accumulators
+            return
+        size = self._rows_of_block(accumulators)
+        if size is None:
+            with self.e.block(f"for {self.row} in range({self.low}, {self.high}):"):
+                self._split_row()
+                yield accumulators
+            return
+        with self._block(accumulators, suffixes, self.low, self.high, size) as (blocks, header):
+            with self.e.block(f"for {self.row} in {header}:"):
+                self._split_row()
+                yield blocks
+
+    def _split_row(self) -> None:
+        if len(self.shape.rows) > 1:
+            split_index(self.e, self.row, [(f"i{k}", self.extents[k]) for k in self.shape.rows])
+
+    def _rows_of_block(self, accumulators: Sequence[Accumulator]) -> int | None:
+        """How many rows a block of a float sum has; None: there are so few, or each is so long, that there are no blocks."""
+        if not any(a.is_float_sum for a in accumulators):
+            return None
+        vectors = -(-self.shape.length // LANES) if self.shape.is_row else 1
+        if vectors > 2 * BLOCK or (isinstance(self.high, int) and self.high * vectors <= 2 * BLOCK):
+            return None
+        return max(1, BLOCK // max(vectors, 1))
+
+    @contextlib.contextmanager
+    def _block(
+        self, accumulators: Sequence[Accumulator], suffixes: Sequence[str], low: str | int, high: str | int, size: int, step: int = 1
+    ) -> Iterator[tuple[Sequence[Accumulator], str]]:
+        """A loop over blocks whose float sums are added up; yields the accumulators and the range of one block."""
+        blocks = [a.of_blocks() for a in accumulators]
+        by = f", {step}" if step != 1 else ""
+        with self.e.block(f"for first in range({low}, {high}, {size}):"):
+            for b in blocks:
+                if b.is_float_sum:
+                    for suffix in suffixes:
+                        b.start(suffix)
+            yield blocks, f"range(first, min(first + {size}, {high}){by})"
+            for a, b in zip(accumulators, blocks, strict=True):
+                if b.is_float_sum:
+                    for suffix in suffixes:
+                        a.update(suffix, b.name(suffix))
+
+    def _row_vectors(self, values: Values, q: int, accumulators: Sequence[Accumulator]) -> None:
+        """The loop over the vectors of a row: as many as the shape is wide at once, the rest one by one."""
+        e, index = self.e, f"i{self.vector}"
+        low, high = (0, self.extents[-1]) if self.shape.rows else (self.low, self.high)
+        suffixes = self.suffixes if accumulators else self.suffixes[:1]
+        step = LANES * len(suffixes)
+        long = isinstance(high, str) or high > 2 * BLOCK * LANES
+        blocked = long and any(a.is_float_sum for a in accumulators)
+        if len(suffixes) > 1 or blocked:
+            whole: str | int = "whole"
+            if isinstance(low, int) and isinstance(high, int):
+                whole = low + (high - low) // step * step
+            else:
+                span = f"({high} - {low})" if low else high
+                e.line("whole = " + linear((f"{span} // {step}", step), (low, 1)))
+            if blocked:
+                with self._block(accumulators, suffixes, low, whole, BLOCK * LANES, step) as (blocks, header):
+                    with e.block(f"for {index} in {header}:"):
+                        self._copies(values, q, blocks, suffixes)
+            elif low != whole:
+                with e.block(f"for {index} in range({low}, {whole}, {step}):"):
+                    self._copies(values, q, accumulators, suffixes)
+            low = whole
+        for lanes in ragged(e, index, low, high):
+            self._body(values.child(), q, self._point(0, lanes), accumulators)
+
+    def _copies(self, values: Values, q: int, accumulators: Sequence[Accumulator], suffixes: Sequence[str]) -> None:
+        for c, suffix in enumerate(suffixes):
+            self._body(values.child(suffix), q, self._point(c * LANES), accumulators)
+
+    def _body(self, values: Values, q: int, at: Point, accumulators: Sequence[Accumulator]) -> None:
+        """One vector in phase ``q``; ``values`` knows what the unit knows."""
+        phases = self.phases
+        for node in phases.loaded[q]:
+            self.e.line(f"{values.name(node)} = {self._load(node, q, at, values.suffix)}", f"v{self.e.numbers[node]}")
+            values.set(node, values.name(node))
+        values.emit(phases.wanted(q), at)
+        self._update(values, at, accumulators)
+        for node in phases.saved[q]:
+            pointer, scope = self.scratch[node]
+            dtype = dtype_name(compute_dtype(node.type.dtype))
+            self.e.line(f"store({pointer}, {self._scratch_element(at, values.suffix)}, {values[node]}, {dtype}, {scope})")
+        self._store_full(values, q, at)
+
+    def _update(self, values: Values, at: Point, accumulators: Sequence[Accumulator]) -> None:
+        """Combine a vector with the accumulators. ``at`` tells the place of its lanes."""
+        for accumulator in accumulators:
+            node = accumulator.node.inputs[0]
+            value, place = values[node], ""
+            if accumulator.is_arg:
+                value = values.rounded(node)
+                if node.type.dtype.kind == "b":
+                    value = f"cast({value}, u8)"
+                dtype = dtype_name(accumulator.index_dtype)
+                place = f"lanes_of({at.index[-1]}, {dtype})" if self.shape.is_row else f"splat({self.row}, {dtype})"
+            if at.lanes is not None and self.shape.is_row:
+                value = f"merge({value}, {accumulator.identity}, {at.lanes})"
+            if accumulator.is_arg and not value.isidentifier():
+                self.e.line(f"candidate{values.suffix} = {value}")
+                value = f"candidate{values.suffix}"
+            accumulator.update(values.suffix, value, place)
+
+    def _store_full(self, values: Values, q: int, at: Point) -> None:
+        for k in self.phases.stored[q]:
+            values.store(len(self.e.kernel.body.inputs) + k, self.phases.outputs[k], at)
+
+    # -------------------------------------------------------------------------------------------- rows that stay in registers
+
+    def _resident_rows(self, unit: Values) -> list[tuple[Values, Point]]:
+        rows = []
+        for c, first in enumerate(range(0, self.shape.length, LANES)):
+            rest = self.shape.length - first
+            at = Point((*self.index[:-1], first), self.vector, rest if rest < LANES else None)
+            rows.append((unit.child(f"_{c}"), at))
+        return rows
+
+    def _resident_phase(self, unit: Values, rows: Sequence[tuple[Values, Point]], q: int) -> None:
+        accumulators = [self.accumulators[node] for node in self.phases.reductions[q]]
+        for accumulator in accumulators:
+            accumulator.start(unit.suffix, True)
+        for values, at in rows:
+            values.adopt(unit)
+            values.emit(self.phases.wanted(q), at)
+            view = values.child(unit.suffix)  # all vectors go into the unit's accumulators
+            self._update(view, at, accumulators)
+            self._store_full(values, q, at)
+
+    # -------------------------------------------------------------------------------------------- scratch
+
+    def _make_scratch(self) -> None:
+        """Scratch for what crosses from phase to phase: all rows of a unit, each in whole vectors."""
+        rows = self.shape.row_count
+        for saved in self.phases.saved:
+            for node in saved:
+                nbytes = rows * self._scratch_row() * compute_dtype(node.type.dtype).itemsize
+                self.scratch[node] = self.e.scratch(nbytes), self.e.new_scope()
+
+    def _scratch_row(self) -> int:
+        return -(-self.shape.length // LANES) * LANES if self.shape.is_row else LANES * self.shape.width
+
+    def _scratch_element(self, at: Point, suffix: str) -> str:
+        row = (self.row, self._scratch_row() if self.shape.rows else 0)
+        return linear(row, (at.index[-1], 1) if self.shape.is_row else (LANES * self.suffixes.index(suffix), 1))
+
+    def _load(self, node: Node, q: int, at: Point, suffix: str) -> str:
+        """The expression that reads a node that an earlier phase computed."""
+        output = self.phases.output_of(node, q)
+        if output is not None:
+            position = len(self.e.kernel.body.inputs) + output
+            return load_from(self.e.pointer(position), self.layout.stored(node), node.type.dtype, self.e.scope(position), at)
+        pointer, scope = self.scratch[node]
+        return f"load({pointer}, {self._scratch_element(at, suffix)}, {dtype_name(compute_dtype(node.type.dtype))}, {scope})"

@@ -82,6 +82,8 @@ class Layout:
             return Place(INDEX, 0, self.loop_strides(tuple(int(k == node["axis"]) for k in range(len(node["shape"])))))
         if node.op.kind not in ("input", "movement"):
             return None
+        if self.extents is not None and node.type.ndim not in (len(self.extents), len(self.kept or ())):
+            return None  # not at a shape of the loops: something that accesses, or a contraction, read
         found = access(node, self._sources)
         return None if found is None else self._located(found)
 
@@ -133,6 +135,11 @@ class Layout:
             elif (found := self.place(node)) is not None:
                 strides.append(found.strides)
         return strides
+
+    @property
+    def reduces_nothing(self) -> bool:
+        """Whether all reduced axes have one element."""
+        return self.axes is not None and not any(axis.reduced for axis in self.axes)
 
     def is_leaf(self, node: Node) -> bool:
         """True for what needs no other node at a point: accesses, indices, scalar constants, random bits."""
@@ -261,6 +268,11 @@ class Values:
         self._names[node] = name
         self._rounded.pop(node, None)
 
+    def adopt(self, outer: Values) -> None:
+        """Know what ``outer`` has come to know."""
+        for node, name in outer._names.items():
+            self._names.setdefault(node, name)
+
     def __contains__(self, node: Node) -> bool:
         return node in self._names
 
@@ -300,6 +312,8 @@ class Values:
             self._define_random(node, at)
         elif node.op.name == "broadcast_to" or node.op.scalar == "{0}":
             self.set(node, self._names[node.inputs[0]])
+        elif node.op.kind == "reduction" and self.layout.reduces_nothing:
+            self._define_reduction_of_one(node)
         elif node.op.name == "integer_pow":
             self._define_power(node)
         elif node.op.kind == "elementwise":
@@ -331,6 +345,12 @@ class Values:
         words = f"{name}_k0, {name}_k1, {name}_c0, {name}_c1"
         self._assign(node, f"threefry_0({words}) ^ threefry_1({words})")
 
+    def _define_reduction_of_one(self, node: Node) -> None:
+        if node.op.combine in (">", "<"):
+            self._assign(node, f"splat(0, {dtype_name(node.type.dtype)})")
+        else:
+            self.set(node, self._names[node.inputs[0]])
+
     def _define_power(self, node: Node) -> None:
         """Square and multiply."""
         base, exponent = self._names[node.inputs[0]], node["exponent"]
@@ -356,14 +376,14 @@ class Values:
         if scalar is None:
             raise NoEmitter(node)
         decides = node.type.dtype.kind != "f"
-        operands = [self._rounded_name(x) if decides else self._names[x] for x in node.inputs]
+        operands = [self.rounded(x) if decides else self._names[x] for x in node.inputs]
         if op.name in _LITERAL_DIVISORS and (divisor := self._literal(node.inputs[1])) is not None:
             operands[1] = divisor
         attrs = {k: dtype_name(v) if isinstance(v, DType) else v for k, v in node.attrs}
         return scalar.format(*operands, **attrs)
 
-    def _rounded_name(self, node: Node) -> str:
-        """``node`` as it would be read from memory."""
+    def rounded(self, node: Node) -> str:
+        """The variable that holds ``node`` as it would be read from memory."""
         if not is_narrow(node.type.dtype) or self.layout.is_leaf(node):
             return self._names[node]
         if node not in self._rounded:

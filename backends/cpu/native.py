@@ -384,7 +384,7 @@ def _inline(module: llvm.ModuleRef, t: Target) -> None:
 
 def default_namespace() -> dict[str, Any]:
     """The names that kernel source may use: the vocabulary of simd and vmath, and whatever else registered itself."""
-    from graphc.backends.cpu import vmath  # noqa: F401  (registers its functions)
+    from graphc.backends.cpu import tile, vmath  # noqa: F401  (they register their functions)
 
     return dict(simd.VOCABULARY)
 

@@ -75,29 +75,32 @@ def load_objects(objects: Sequence[bytes]) -> LoadedCode:
 
     Raises:
         CodeError: an object is damaged or for another machine, two define the same symbol, or one needs a function
-            that is neither in the C library's list nor registered. Nothing has been linked then.
+            that is neither in another of the objects, nor in the C library's list, nor registered. Nothing has been
+            linked then.
     """
     defined: set[str] = set()
     weak: set[str] = set()
-    for index, data in enumerate(objects):
-        symbols = read_symbols(data)
-        _check_object(index, symbols, defined)
+    tables = [read_symbols(data) for data in objects]
+    together = frozenset(name for symbols in tables for name in symbols.defined)
+    for index, symbols in enumerate(tables):
+        _check_object(index, symbols, defined, together)
         weak.update(symbols.weak)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    for data in objects:
+    engine.object_files = [bytes(data) for data in objects]  # LLVM reads them in place, even when it frees the engine
+    for data in engine.object_files:
         try:
-            engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(bytes(data)))
+            engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(data))
         except ValueError:
             raise CodeError("LLVM cannot read the object file") from None
     engine.finalize_object()
     return LoadedCode(engine, frozenset(defined | weak))
 
 
-def _check_object(index: int, symbols: Symbols, defined: set[str]) -> None:
-    missing = _missing(symbols)
+def _check_object(index: int, symbols: Symbols, defined: set[str], together: frozenset[str]) -> None:
+    missing = tuple(name for name in _missing(symbols) if name not in together)
     if missing:
         raise CodeError(f"object file {index} needs {', '.join(missing)}, which nobody provides")
     twice = defined.intersection(symbols.defined)

@@ -1,0 +1,64 @@
+"""The pipeline: every pass from the differentiated graph to the one that is cut into kernels, on one screen."""
+
+from __future__ import annotations
+
+from graphc.passes.fold import eliminate_dead, fold_constants, inline_calls
+from graphc.passes.manager import Pass
+from graphc.passes.simplify import simplify, strip_identities
+from graphc.passes.split import split_reductions
+
+INLINE_CALLS = Pass(
+    "inline_calls",
+    inline_calls,
+    "replace calls (composites, checkpoints, custom rules) by their bodies",
+    before=("strip_identities", "simplify", "fold_constants", "split_reductions"),
+    reason="the other passes and fusion look into no call",
+)
+STRIP_IDENTITIES = Pass(
+    "strip_identities",
+    strip_identities,
+    "remove alias and stop_gradient",
+    after=("inline_calls",),
+    before=("simplify", "fold_constants"),
+    reason="an identity between two nodes hides them from every rule; bodies of calls hold identities too",
+)
+SIMPLIFY = Pass(
+    "simplify",
+    simplify,
+    "apply the exact algebraic rules until none applies",
+    after=("strip_identities",),
+    before=("split_reductions",),
+    reason="a split reduction matches no rule any more",
+)
+FOLD_CONSTANTS = Pass(
+    "fold_constants",
+    fold_constants,
+    "compute what depends on constants alone",
+    after=("simplify",),
+    before=("split_reductions",),
+    reason="simplify moves repeated constants together, which makes them foldable",
+)
+SPLIT_REDUCTIONS = Pass(
+    "split_reductions",
+    split_reductions,
+    "cut long reductions into parallel parts",
+    after=("simplify", "fold_constants"),
+    reason="only reductions that remain are worth cutting",
+)
+ELIMINATE_DEAD = Pass(
+    "eliminate_dead",
+    eliminate_dead,
+    "remove what no output needs",
+    after=("inline_calls", "simplify", "fold_constants", "split_reductions"),
+    reason="fusion makes a kernel of every node that is there",
+)
+
+PIPELINE: tuple[Pass, ...] = (
+    INLINE_CALLS,
+    STRIP_IDENTITIES,
+    SIMPLIFY,
+    FOLD_CONSTANTS,
+    SIMPLIFY,  # again: folded conditions decide selects, folded scalars are neutral elements
+    SPLIT_REDUCTIONS,
+    ELIMINATE_DEAD,
+)
