@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from graphc.passes.plan import Plan, uses_of
 from graphc.passes.schedule import Domain, Kernel, Schedule
 from graphc.text import identifier, text_lines
 
@@ -71,3 +72,43 @@ def table(rows: Iterable[Sequence[str]], right: Sequence[int]) -> Iterator[str]:
     for row in rows:
         cells = [cell.rjust(w) if k in right else cell.ljust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))]
         yield "  " + "  ".join(cells).rstrip()
+
+
+# ------------------------------------------------------------------------------------------------ plans
+
+
+def plan_text(plan: Plan) -> str:
+    """A summary, the places of all values with the stages in which they live, in-place pairs, and plans of bodies."""
+    return "\n".join(_plan_lines(plan, ""))
+
+
+def _plan_lines(plan: Plan, indent: str) -> Iterator[str]:
+    schedule = plan.schedule
+    yield (
+        f"{indent}plan {identifier(schedule.name)}: arena {plan.arena_bytes} bytes (lower bound {plan.lower_bound_bytes}, "
+        f"unplanned {plan.unplanned_bytes}), scratch {plan.scratch_bytes} per thread"
+    )
+    uses = uses_of(schedule)
+    rows = []
+    for k, value in enumerate(schedule.values):
+        if value.base is None and value.kind == "temporary":
+            place = plan.places[k]
+            life = f"{uses.written[k]}..{uses.last(k)}"
+            rows.append((f"{place.offset}", f"+{value.type.nbytes}", life, f"%{k}: {value.type}"))
+    for kernel, block in plan.blocks.items():
+        stage = next(n for n, kernels in enumerate(schedule.stages) if kernel in kernels)
+        rows.append((f"{block.offset}", f"+{block.size}", f"{stage}..{stage}", f"block of {kernel.name}"))
+    rows.sort(key=lambda row: (int(row[0]), int(row[2].split("..")[0])))
+    yield from (indent + line for line in table(rows, right=(0, 1)))
+    for i, j in plan.donations:
+        yield f"{indent}  output {j} overwrites input {i} ({schedule.graph.inputs[i]['name']})"
+    for kernel, pairs in plan.in_place.items():
+        text = ", ".join(f"%{kernel.results[r]} over %{kernel.args[a]}" for r, a in pairs)
+        yield f"{indent}  {kernel.name} in place: {text}"
+    for kernel, inner in plan.inner.items():
+        block = plan.blocks[kernel]
+        carries = ", ".join("in place" if c is None else str(c) for c in block.carries)
+        if block.carries:
+            yield f"{indent}  {kernel.name} second buffers of carries: {carries}"
+        for body in inner:
+            yield from _plan_lines(body, indent + "    ")

@@ -14,8 +14,9 @@ extents alone: results depend neither on threads nor on the size of tiles.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from graphc import config
@@ -36,6 +37,7 @@ DIRECT_STRIPS = 4  # strips of a block up to which packing its columns does not 
 DOT_ROWS, DOT_DEPTH = 8, 32  # `dots` is taken up to so many rows, from such a depth on
 
 Strides = tuple[int, ...]
+Deep = tuple[str, int, int, int]  # an outer contracted axis: variable, extent, stride left, stride right
 
 
 # ------------------------------------------------------------------------------------------------ the problem
@@ -341,7 +343,7 @@ class _Writer:
                 for position, node in enumerate(self.kernel.body.outputs, len(self.kernel.body.inputs)):
                     inside.store(position, node, at)
 
-    def _vectors(self, lane: str):
+    def _vectors(self, lane: str) -> Iterator[str | int | None]:
         """The loop over whole vectors of a row, then the ragged rest."""
         e, p = self.e, self.p
         if p.lane is None:
@@ -398,20 +400,29 @@ class _Way:
     def sums(self, w: _Writer) -> None:
         raise NotImplementedError
 
-    def deep_loops(self, w: _Writer) -> list[tuple[str, int, int, int]]:
+    def deep_loops(self, w: _Writer) -> list[Deep]:
         """The outer contracted axes as (variable, extent, stride left, stride right)."""
         p = self.p
         return [(f"q{k}", p.depth[k], p.left.depth[k], p.right.depth[k]) for k in range(len(p.depth) - 1)]
 
 
-def _nested(e: Emission, loops: Sequence[tuple[str, str]]):
-    """Blocks ``for variable in range(…)`` inside each other, as one context."""
-    import contextlib
+@contextlib.contextmanager
+def _nested(e: Emission, loops: Sequence[tuple[str, str]]) -> Iterator[None]:
+    """Blocks ``for variable in range(…)`` inside each other."""
+    with contextlib.ExitStack() as stack:
+        for variable, extent in loops:
+            stack.enter_context(e.block(f"for {variable} in range({extent}):"))
+        yield
 
-    stack = contextlib.ExitStack()
-    for variable, extent in loops:
-        stack.enter_context(e.block(f"for {variable} in range({extent}):"))
-    return stack
+
+@contextlib.contextmanager
+def _chunks(e: Emission) -> Iterator[None]:
+    """The loop over the innermost contracted axis: ``some`` places from ``k`` on."""
+    e.line("k = 0")
+    with e.block("while k < depth:"):
+        e.line("some = min(chunk, depth - k)")
+        yield
+        e.line("k = k + chunk")
 
 
 class _Tiles(_Way):
@@ -478,7 +489,7 @@ class _Tiles(_Way):
                 self._pack(w, source, self._region(deep), "depth")
             e.line("packed = b_at")
 
-    def _region(self, deep: Sequence[tuple[str, int, int, int]]) -> str:
+    def _region(self, deep: Sequence[Deep]) -> str:
         """The first element of the panels for a place on the outer contracted axes."""
         if not deep:
             return "0"
@@ -498,23 +509,27 @@ class _Tiles(_Way):
         """One strip over the whole depth, a chunk at a time."""
         e, tile = w.e, self.tile
         deep = self.deep_loops(w)
-        with _nested(e, [(q, str(n)) for q, n, _, _ in deep]), e.block("for k in range(0, depth, chunk):"):
-            e.line("some = min(chunk, depth - k)")
+        with _nested(e, [(q, str(n)) for q, n, _, _ in deep]), _chunks(e):
             left = linear(("a_at + strip * a_row + k * a_step", 1), *((q, s) for q, _, s, _ in deep))
             more = " + ".join([*(q for q, _, _, _ in deep), "k"])
             if self.packed:
                 panels = f"advance(panels, {linear((self._region(deep), 1)) if deep else '0'} + k * {tile.columns}, {self.c_type})"
                 self._call(w, left, panels, str(tile.columns), f"{tile.columns} * depth", "count", "0", more)
-                return
-            right = linear(("b_at + k * b_step", 1), *((q, s) for q, _, _, s in deep))
-            whole = f"advance({self.right}, {right}, {self.b_type})"
-            e.line(f"count = (high - edge) // {tile.columns}")
-            self._call(w, left, whole, "b_step", str(tile.columns), "count", "0", more)
-            if self.p.lane == 0 or self.p.columns % tile.columns:
-                with e.block(f"if count * {tile.columns} < high - edge:", "the last columns once more, as a whole panel"):
-                    e.line(f"back = high - edge - {tile.columns}")
-                    last = f"advance({self.right}, {right} + back, {self.b_type})"
-                    self._call(w, left, last, "b_step", "0", "1", "back", more)
+            else:
+                self._direct(w, deep, left, more)
+
+    def _direct(self, w: _Writer, deep: Sequence[Deep], left: str, more: str) -> None:
+        """A strip of columns that are read where they lie."""
+        e, tile = w.e, self.tile
+        right = linear(("b_at + k * b_step", 1), *((q, s) for q, _, _, s in deep))
+        whole = f"advance({self.right}, {right}, {self.b_type})"
+        e.line(f"count = (high - edge) // {tile.columns}")
+        self._call(w, left, whole, "b_step", str(tile.columns), "count", "0", more)
+        if self.p.lane == 0 or self.p.columns % tile.columns:
+            with e.block(f"if count * {tile.columns} < high - edge:", "the last columns once more, as a whole panel"):
+                e.line(f"back = high - edge - {tile.columns}")
+                last = f"advance({self.right}, {right} + back, {self.b_type})"
+                self._call(w, left, last, "b_step", "0", "1", "back", more)
 
     def _call(self, w: _Writer, left: str, right: str, step: str, panel: str, count: str, column: str, more: str) -> None:
         """Call the micro-kernel; a left operand of half floats is widened first."""
@@ -538,8 +553,7 @@ class _Tiles(_Way):
         """Deep contractions: pack a chunk, add its products to the whole block, go on."""
         e, tile = w.e, self.tile
         deep = self.deep_loops(w)
-        with _nested(e, [(q, str(n)) for q, n, _, _ in deep]), e.block("for k in range(0, depth, chunk):"):
-            e.line("some = min(chunk, depth - k)")
+        with _nested(e, [(q, str(n)) for q, n, _, _ in deep]), _chunks(e):
             self._pack(w, linear(("b_at + k * b_step", 1), *((q, s) for q, _, _, s in deep)), "0", "some")
             with e.block(f"for i in range(top, row_high, {tile.rows}):"):
                 e.line(f"strip = min(i, row_high - {tile.rows})")

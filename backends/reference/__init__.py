@@ -6,6 +6,6 @@ from its schedule has two values in one place.
 
 from __future__ import annotations
 
-from graphc.backends.reference.interpret import ReferenceError, run_graph, run_schedule
+from graphc.backends.reference.interpret import UnwrittenError, run_graph, run_plan, run_schedule
 
-__all__ = ["ReferenceError", "run_graph", "run_schedule"]
+__all__ = ["UnwrittenError", "run_graph", "run_plan", "run_schedule"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import GraphError, Node, Op
-from graphc.ops.arithmetic import add, convert, div, eq, like, mul, select
-from graphc.ops.base import bool_, check_axes, check_kind, const, define, linear_jvp, shifted, zeros
+from graphc.ops.arithmetic import add, convert, div, eq, like, mul
+from graphc.ops.base import bool_, check_axes, check_kind, const, define, linear_jvp, shifted
 from graphc.ops.movement import broadcast, concatenate, pad, reshape_to, slice_, transpose_to
 from graphc.types import DType, TensorType, Type, bf16, i64
 
