@@ -21,10 +21,19 @@ from graphc.transforms import (  # noqa: E402
     checkpoint, custom_vjp, grad, hessian, hvp, jacfwd, jacobian, jacrev, jvp, stop_gradient, value_and_grad, vjp, vmap,
 )  # fmt: skip
 
+
+
+def draw(value: object, path: str | _os.PathLike[str]) -> object:
+    """Draw a Graph, Schedule or Plan to ``path``; see :meth:`graphc.Graph.draw`."""
+    from graphc.drawing import draw as draw_to
+
+    return draw_to(value, path)
+
+
 __version__ = "0.1.0"
 __all__ = [
     "Executable", "Graph", "GraphError", "Spec", "TracerError", "TrainingStep", "UnsupportedError", "checkpoint",
-    "compile", "cond", "custom_vjp", "fori_loop", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
+    "compile", "cond", "custom_vjp", "draw", "fori_loop", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
     "load", "numpy", "optim", "random", "scan", "stop_gradient", "switch", "trace", "value_and_grad", "vjp", "vmap",
     "while_loop",
 ]  # fmt: skip

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.looking import Inspectable
 from graphc.types import DType, TensorType, TupleType, Type, dtype
 
 KINDS = (
@@ -200,7 +201,7 @@ class Line:
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class Graph(Inspectable):
     """What to compute: named inputs, outputs, and every node in topological order.
 
     ``lines`` maps a node to the user's lines that made it; ``adjoints`` holds ``(order, primal, adjoint)`` triples
@@ -237,15 +238,14 @@ class Graph:
             object.__setattr__(self, "_digest", structural_digest(self))
         return self._digest  # type: ignore[attr-defined]
 
-    def __str__(self) -> str:
+    def to_text(self, lines: bool = False, roles: bool = False) -> str:
+        """The text form; ``lines`` and ``roles`` add the user's lines and what is adjoint to what as comments."""
         from graphc.text import to_text  # upward only for printing
 
-        return to_text(self)
+        return to_text(self, lines, roles)
 
-    def _repr_html_(self) -> str:
-        from graphc.drawing import repr_html  # upward only for printing
-
-        return repr_html(self)
+    def __str__(self) -> str:
+        return self.to_text()
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs>"

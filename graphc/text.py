@@ -291,9 +291,10 @@ def _element_float_text(x: Any, element: DType) -> str:
     wide = float(x)
     if math.isnan(wide):
         return _nan_text(int(x.view(f"u{element.itemsize}")), element.itemsize, _QUIET_NAN[element.name])
-    short = repr(wide) if element.name == "f64" or math.isinf(wide) else str(x)
-    # Reading goes through f64, where a short text may round to the neighbour; the digits of the f64 value never do.
-    return short if np.array(float(short)).astype(element.numpy) == x and "." in short + "." else repr(wide)
+    # Reading goes through f64, where a short text may round to the neighbour: so each is tried.
+    shorter = (repr(float(f"{wide:.{digits}g}")) for digits in range(1, 10 if element.name != "f64" else 1))
+    with np.errstate(over="ignore"):
+        return next((text for text in shorter if np.array(float(text)).astype(element.numpy) == x), repr(wide))
 
 
 def _sha256(array: Array) -> str:
@@ -348,8 +349,8 @@ class _Statement:
 class _Scope:
     """A ``def`` that is being read."""
 
-    statement: _Statement
     name: str
+    outer_indent: int
     builder: Builder
     values: dict[str, Node] = field(default_factory=dict)
     graphs: dict[str, Graph] = field(default_factory=dict)
@@ -399,79 +400,79 @@ class _Parser:
         self.types: dict[bytes, Type] = {}  # by source
         self.scopes: list[_Scope] = []
         self.result: Graph | None = None
+        self.at = _Statement(1, 0, "")  # what is being read
 
     def parse(self, text: str) -> Graph:
-        last = 1
-        for statement in _logical_lines(text):
-            last = statement.line
+        for self.at in _logical_lines(text):
             if self.result is not None:
-                statement.fail("a text holds one graph; this stands after its return")
-            self.statement(statement)
+                self.at.fail("a text holds one graph; this stands after its return")
+            self.statement()
         if self.scopes:
-            raise TextError(f"{self.scopes[-1].name} has no return", last + 1)
+            raise TextError(f"{self.scopes[-1].name} has no return", self.at.line + 1)
         if self.result is None:
-            raise TextError("there is no graph here: it starts with `def`", last)
+            raise TextError("there is no graph here: it starts with `def`", 1)
         return self.result
 
-    def statement(self, statement: _Statement) -> None:
-        is_def = statement.source.startswith("def ")
-        tree = _ast(statement, "\n pass" if is_def else "")
+    def statement(self) -> None:
+        is_def = self.at.source.startswith("def ")
+        tree = _ast(self.at, "\n pass" if is_def else "")
         if not self.scopes:
-            if not isinstance(tree, ast.FunctionDef) or statement.indent:
-                statement.fail("a graph starts with `def` at the left margin")
+            if not isinstance(tree, ast.FunctionDef) or self.at.indent:
+                self.at.fail("a graph starts with `def` at the left margin")
         else:
-            self.check_indent(statement)
+            self.check_indent()
         match tree:
             case ast.FunctionDef() if is_def:
-                self.open(statement, tree)
+                self.open(tree)
             case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value):
-                self.assign(statement, name, annotation, value)
+                self.assign(name, annotation, value)
             case ast.Return(value=value):
-                self.close(statement, value)
+                self.close(value)
             case _:
-                statement.fail("a statement of a graph is `v0: f32[2] = op(x, attribute=...)`, a `def` or a `return`")
+                self.at.fail("a statement of a graph is `v0: f32[2] = op(x, attribute=...)`, a `def` or a `return`")
 
-    def check_indent(self, statement: _Statement) -> None:
+    def check_indent(self) -> None:
         scope = self.scopes[-1]
-        if scope.indent < 0 and statement.indent > scope.statement.indent:
-            scope.indent = statement.indent
-        if statement.indent != scope.indent:
+        if scope.indent < 0 and self.at.indent > scope.outer_indent:
+            scope.indent = self.at.indent
+        if self.at.indent != scope.indent:
             here = f"indented by {scope.indent}" if scope.indent >= 0 else "indented more than its def"
-            statement.fail(f"this is indented by {statement.indent}, the statements of {scope.name} are {here}")
+            self.at.fail(f"this is indented by {self.at.indent}, the statements of {scope.name} are {here}")
 
     # -------------------------------------------------------------------------------------------- def and return
 
-    def open(self, statement: _Statement, tree: ast.FunctionDef) -> None:
+    def open(self, tree: ast.FunctionDef) -> None:
         if len(self.scopes) >= MAX_DEPTH:
-            statement.fail(f"more than {MAX_DEPTH} nested defs")
+            self.at.fail(f"more than {MAX_DEPTH} nested defs")
         arguments = tree.args
         extra = [arguments.vararg, arguments.kwarg, tree.returns, *arguments.kwonlyargs, *arguments.defaults]
         if arguments.posonlyargs or tree.decorator_list or any(part is not None for part in extra):
-            statement.fail(f"the parameters of {tree.name} are plain: `name: type`")
+            self.at.fail(f"the parameters of {tree.name} are plain: `name: type`")
         if self.scopes and (tree.name in self.scopes[-1].graphs or tree.name in _RESERVED):
-            statement.fail(f"the name {tree.name} is taken")
-        scope = _Scope(statement, tree.name, Builder(tree.name))
+            self.at.fail(f"the name {tree.name} is taken")
+        scope = _Scope(tree.name, self.at.indent, Builder(tree.name))
         for parameter in arguments.args:
             if parameter.annotation is None:
-                statement.fail(f"parameter {parameter.arg} needs a type", parameter)
+                self.at.fail(f"parameter {parameter.arg} needs a type", parameter)
             if parameter.arg in scope.values:
-                statement.fail(f"two parameters are named {parameter.arg}", parameter)
-            type_ = self.type(statement, parameter.annotation)
+                self.at.fail(f"two parameters are named {parameter.arg}", parameter)
+            type_ = self.type(parameter.annotation)
             if not isinstance(type_, TensorType):
-                statement.fail(f"parameter {parameter.arg} must be a tensor, not {type_}", parameter.annotation)
+                self.at.fail(f"parameter {parameter.arg} must be a tensor, not {type_}", parameter.annotation)
             node = scope.builder.input(parameter.arg, type_)
             scope.values[parameter.arg] = node
             scope.nodes[node] = parameter.arg
         self.scopes.append(scope)
 
-    def close(self, statement: _Statement, value: ast.expr | None) -> None:
-        scope = self.scopes.pop()
+    def close(self, value: ast.expr | None) -> None:
+        scope = self.scopes[-1]
         parts = [] if value is None else value.elts if isinstance(value, ast.Tuple) else [value]
-        outputs = [self.operand(statement, part, scope) for part in parts]
+        outputs = [self.operand(part) for part in parts]
         for part, node in zip(parts, outputs, strict=True):
             if not isinstance(node.type, TensorType):
-                statement.fail(f"a graph returns tensors; this is the tuple {node.type}: return its items", part)
+                self.at.fail(f"a graph returns tensors; this is the tuple {node.type}: return its items", part)
         graph = Graph(scope.name, tuple(scope.builder.inputs), tuple(outputs), tuple(scope.nodes))
+        self.scopes.pop()
         if self.scopes:
             self.scopes[-1].graphs[scope.name] = graph
         else:
@@ -479,97 +480,91 @@ class _Parser:
 
     # -------------------------------------------------------------------------------------------- nodes
 
-    def assign(self, statement: _Statement, name: str, annotation: ast.expr, value: ast.expr) -> None:
+    def assign(self, name: str, annotation: ast.expr, value: ast.expr) -> None:
         scope = self.scopes[-1]
         if name in scope.values:
-            statement.fail(f"{name} is defined twice")
-        printed = self.type(statement, annotation)
-        node = self.node(statement, value, scope)
+            self.at.fail(f"{name} is defined twice")
+        printed = self.type(annotation)
+        node = self.node(value)
         if node.type != printed or repr(node.type) != repr(printed):  # in a shape, 1 == True
-            statement.fail(f"{name} is {node.type}, not {printed}", annotation)
+            self.at.fail(f"{name} is {node.type}, not {printed}", annotation)
         if node in scope.nodes:
-            statement.fail(f"{name} repeats {scope.nodes[node]}: equal nodes are one node", value)
+            self.at.fail(f"{name} repeats {scope.nodes[node]}: equal nodes are one node", value)
         scope.nodes[node] = name
         scope.values[name] = node
 
-    def node(self, statement: _Statement, value: ast.expr, scope: _Scope) -> Node:
+    def node(self, value: ast.expr) -> Node:
         match value:
             case ast.Subscript(value=ast.Name() as source, slice=ast.Constant(value=index)):
-                operand = self.operand(statement, source, scope)
-                return self.make(statement, value, scope, "item", (operand,), {"index": index})
+                operand = self.operand(source)
+                return self.make(value, "item", (operand,), {"index": index})
             case ast.Call(func=ast.Name(id="const")):
-                return self.make(statement, value, scope, "constant", (), {"value": self.array(statement, value)})
+                return self.make(value, "constant", (), {"value": self.array(value)})
             case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
-                operands = tuple([self.operand(statement, a, scope) for a in args])
+                operands = tuple([self.operand(a) for a in args])
                 attrs: dict[str, Any] = {}
                 for item in keywords:
                     if item.arg is None or item.arg in attrs:
-                        statement.fail("attributes are written `name=value`, each once", item)
-                    attrs[item.arg] = self.value(statement, item.value, scope)
-                return self.make(statement, value, scope, name, operands, attrs)
-        statement.fail("a node is `op(operands, attributes)`, `const(...)` or `v0[1]`", value)
+                        self.at.fail("attributes are written `name=value`, each once", item)
+                    attrs[item.arg] = self.value(item.value)
+                return self.make(value, name, operands, attrs)
+        self.at.fail("a node is `op(operands, attributes)`, `const(...)` or `v0[1]`", value)
 
-    def make(
-        self,
-        statement: _Statement,
-        at: ast.expr,
-        scope: _Scope,
-        name: str,
-        operands: tuple[Node, ...],
-        attrs: dict[str, Any],
-    ) -> Node:
+    def make(self, at: ast.expr, name: str, operands: tuple[Node, ...], attrs: dict[str, Any]) -> Node:
         op = self.ops.get(name)
         if op is None or op is INPUT:
-            statement.fail(f"there is no op {name!r}" if op is None else "inputs are parameters of the def", at)
+            self.at.fail(f"there is no op {name!r}" if op is None else "inputs are parameters of the def", at)
         try:
-            return scope.builder.make(op, operands, attrs)
+            return self.scopes[-1].builder.make(op, operands, attrs)
         except GraphError as error:
-            statement.fail(str(error), at)
+            self.at.fail(str(error), at)
         except Exception as error:  # operands or attributes of a wrong kind, met by a type rule that trusts them
             types = ", ".join(str(o.type) for o in operands)
-            statement.fail(f"{name} does not take ({types}) with attributes {', '.join(attrs) or 'none'}: {error}", at)
+            self.at.fail(f"{name} does not take ({types}) with attributes {', '.join(attrs) or 'none'}: {error}", at)
 
-    def operand(self, statement: _Statement, part: ast.expr, scope: _Scope) -> Node:
+    def operand(self, part: ast.expr) -> Node:
         if not isinstance(part, ast.Name):
-            statement.fail("operands are names of nodes", part)
-        if part.id not in scope.values:
-            statement.fail(f"{part.id} is not defined above", part)
-        return scope.values[part.id]
+            self.at.fail("operands are names of nodes", part)
+        node = self.scopes[-1].values.get(part.id)
+        if node is None:
+            self.at.fail(f"{part.id} is not defined above", part)
+        return node
 
     # -------------------------------------------------------------------------------------------- attributes
 
-    def value(self, statement: _Statement, part: ast.expr, scope: _Scope) -> Any:
+    def value(self, part: ast.expr) -> Any:
         match part:
             case ast.Constant(value=bool() | int() | float() | str() | None as value):
                 return value
             case ast.Tuple(elts=elements):
-                return tuple([self.value(statement, e, scope) for e in elements])
+                return tuple([self.value(e) for e in elements])
             case ast.Call(func=ast.Name(id="const")):
-                return self.array(statement, part)
-            case ast.Name(id=name) if name in scope.graphs:
-                return scope.graphs[name]
+                return self.array(part)
+            case ast.Name(id=name) if name in self.scopes[-1].graphs:
+                return self.scopes[-1].graphs[name]
             case ast.Name(id=name) if name in DTYPES:
                 return DTYPES[name]
             case ast.Subscript(value=ast.Name(id="tuple"), slice=inner):
-                return TupleType(tuple([self.tensor(statement, e) for e in _elements(inner)]))
+                return TupleType(tuple([self.tensor(e) for e in _elements(inner)]))
             case ast.Subscript():
-                return self.tensor(statement, part)
+                return self.tensor(part)
         number = _number(part)
         if number is None:
-            statement.fail("not a value of an attribute", part)
-        return _float_of_bits(statement, part, number, 8) if isinstance(number, _Bits) else number
+            self.at.fail("not a value of an attribute", part)
+        return _float_of_bits(self.at, part, number, 8) if isinstance(number, _Bits) else number
 
-    def type(self, statement: _Statement, part: ast.expr) -> Type:
-        key = ast.get_source_segment(statement.source, part) if "\n" in statement.source else None
-        raw = key.encode() if key else statement.source.encode()[part.col_offset : part.end_col_offset]
+    def type(self, part: ast.expr) -> Type:
+        rows = self.at.source.encode().split(b"\n")
+        raw = rows[part.lineno - 1][part.col_offset : part.end_col_offset] if part.lineno == part.end_lineno else b""
         found = self.types.get(raw)
         if found is None:
-            tensors = [self.tensor(statement, e) for e in part.elts] if isinstance(part, ast.Tuple) else None
-            found = self.tensor(statement, part) if tensors is None else TupleType(tuple(tensors))
-            self.types[raw] = found
+            tensors = [self.tensor(e) for e in part.elts] if isinstance(part, ast.Tuple) else None
+            found = self.tensor(part) if tensors is None else TupleType(tuple(tensors))
+            if raw:
+                self.types[raw] = found
         return found
 
-    def tensor(self, statement: _Statement, part: ast.expr) -> TensorType:
+    def tensor(self, part: ast.expr) -> TensorType:
         match part:
             case ast.Name(id=name) if name in DTYPES:
                 return TensorType(DTYPES[name], ())
@@ -577,32 +572,32 @@ class _Parser:
                 extents = [e.value if isinstance(e, ast.Constant) else None for e in _elements(inner)]
                 if all(type(n) is int for n in extents):
                     return TensorType(DTYPES[name], tuple(extents))  # type: ignore[arg-type]
-        statement.fail("not a type: types are written f32, f32[2, 4]", part)
+        self.at.fail("not a type: types are written f32, f32[2, 4]", part)
 
     # -------------------------------------------------------------------------------------------- arrays
 
-    def array(self, statement: _Statement, call: ast.Call) -> Array:
+    def array(self, call: ast.Call) -> Array:
         match call:
             case ast.Call(args=[kind, values], keywords=[]):
-                return _inline_array(statement, self.tensor(statement, kind), values)
+                return _inline_array(self.at, self.tensor(kind), values)
             case ast.Call(args=[kind], keywords=[ast.keyword(arg="sha256", value=ast.Constant(value=str(digest)))]):
-                return self.named_array(statement, call, self.tensor(statement, kind), digest)
-        statement.fail("constants are written const(f32[2], [1.0, 2.0]) or const(f32[50], sha256='...')", call)
+                return self.named_array(call, self.tensor(kind), digest)
+        self.at.fail("constants are written const(f32[2], [1.0, 2.0]) or const(f32[50], sha256='...')", call)
 
-    def named_array(self, statement: _Statement, call: ast.Call, type: TensorType, digest: str) -> Array:
+    def named_array(self, call: ast.Call, type: TensorType, digest: str) -> Array:
         """The array of ``type`` whose bytes have that hash: equal bytes of several types are one entry of the table."""
         if (digest, type) in self.arrays:
             return self.arrays[digest, type]
         if digest not in self.constants:
-            statement.fail(f"the constant with sha256 {digest!r} was not given", call)
+            self.at.fail(f"the constant with sha256 {digest!r} was not given", call)
         given = np.ascontiguousarray(self.constants[digest])
         if given.nbytes != type.nbytes or type.size <= INLINE:
-            statement.fail(f"the constant given for this has {given.nbytes} bytes", call)
+            self.at.fail(f"the constant given for this has {given.nbytes} bytes", call)
         array = Array(given.reshape(-1).view(np.uint8).view(type.dtype.numpy).reshape(type.shape))
         if _sha256(array) != digest:
-            statement.fail("the constant given for this has another sha256", call)
+            self.at.fail("the constant given for this has another sha256", call)
         if type.dtype.kind == "b" and array.value.view(np.uint8).max() > 1:
-            statement.fail("the constant given for this is not of bools", call)
+            self.at.fail("the constant given for this is not of bools", call)
         self.arrays[digest, type] = array
         return array
 

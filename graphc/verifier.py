@@ -48,13 +48,16 @@ class VerifyError(GraphError):
 
 def verify(graph: Graph) -> None:
     """Check every invariant of ``graph`` and of the graphs that its nodes hold. Raises VerifyError."""
-    pending = [graph]
+    pending = [(graph, False)]
     while pending:
-        part = pending.pop()
+        part, bodies_done = pending.pop()
         if part in _verified:
             continue
+        if not bodies_done:  # bodies come first: to compare nodes that hold them takes their digests
+            pending.append((part, True))
+            pending.extend((body, False) for node in part.nodes if node.attrs for body in node.bodies)
+            continue
         _Check(graph, part).run()
-        pending.extend(body for node in part.nodes if node.attrs for body in node.bodies)
         _verified.add(part)
 
 

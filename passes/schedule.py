@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphc.ir import Graph, Line, Node
+from graphc.looking import Inspectable
 from graphc.types import TensorType
 
 TEMPLATES = ("elementwise", "row", "column", "contraction", "window", "segment", "copy", "library", "control")
@@ -70,7 +71,7 @@ class Value:
 
 
 @dataclass(frozen=True, eq=False)
-class Schedule:
+class Schedule(Inspectable):
     """Stages of kernels; the kernels of one stage are independent and may run at the same time.
 
     ``inputs[k]`` is the value of graph input k, ``outputs[k]`` that of graph output k. Output values are all distinct,
@@ -98,8 +99,3 @@ class Schedule:
         from graphc.passes.print import schedule_text
 
         return schedule_text(self)
-
-    def _repr_html_(self) -> str:
-        from graphc.drawing import repr_html
-
-        return repr_html(self)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from graphc import interpreter, types
-from graphc.backends.cpu import codegen, native
-from graphc.backends.cpu.runtime.loader import LoadedCode, load_objects
+from graphc.backends.cpu import codegen, lapack, native
+from graphc.backends.cpu.runtime.loader import LoadedCode, load_objects, undefined_symbols
 from graphc.ir import Builder, Graph, Node
 from graphc.passes.schedule import Domain, Kernel
 
@@ -46,7 +47,10 @@ class Compiled:
         sources: dict[str, str] = {}
         for step in self.code.steps:
             sources |= {step.symbol: step.source, **dict(step.requires)}
-        self.loaded: LoadedCode = load_objects([_object(symbol, source) for symbol, source in sources.items()])
+        objects = [_object(symbol, source) for symbol, source in sources.items()]
+        if lapack.needs(tuple(name for data in objects for name in undefined_symbols(data))):
+            lapack.register()
+        self.loaded: LoadedCode = load_objects(objects)
 
     def __call__(self, *inputs: np.ndarray, threads: int = 1, in_place: dict[int, int] | None = None) -> list[np.ndarray]:
         """The results. ``in_place`` says which result is written over which argument; others start as rubbish."""
@@ -56,14 +60,24 @@ class Compiled:
         inputs = tuple(np.array(x, order="C") for x in inputs)
         for result, argument in (in_place or {}).items():
             outputs[result] = inputs[argument]
-        for step in self.code.steps:
-            status = self._run(step, [*inputs, *outputs], threads)
-            if status:
-                raise KernelError(status >> 32, (status & 0xFFFFFFFF) - ERROR_BASE)
+        self.bind(*inputs, *outputs, threads=threads)()
         return outputs
 
-    def _run(self, step: codegen.Code, buffers: Sequence[np.ndarray], threads: int) -> int:
-        stride = -(-step.scratch // 64) * 64 + 64
+    def bind(self, *buffers: np.ndarray, threads: int = 1) -> Callable[[], None]:
+        """A call of the kernel on arguments and results, given in this order. Ranks run one after the other."""
+        steps = [self._step(step, buffers, threads) for step in self.code.steps]
+
+        def call(loaded: LoadedCode = self.loaded) -> None:  # the machine code lives as long as this does
+            for function, table, _ in steps:
+                for rank in range(threads):
+                    status = function(table.ctypes.data, rank, threads)
+                    if status:
+                        raise KernelError(status >> 32, (status & 0xFFFFFFFF) - ERROR_BASE)
+
+        return call
+
+    def _step(self, step: codegen.Code, buffers: Sequence[np.ndarray], threads: int) -> tuple[Any, np.ndarray, np.ndarray]:
+        stride = -(-step.scratch // 64) * 64
         raw = np.full(stride * threads + 64, 0x5A, np.uint8)
         base = -(-raw.ctypes.data // 64) * 64
         words = []
@@ -80,8 +94,7 @@ class Compiled:
                 case codegen.ErrorBase():
                     words.append(ERROR_BASE)
         table = np.array([w - 2**64 if w >= 2**63 else w for w in words], np.int64)
-        function = _FUNCTION(self.loaded.address(step.symbol))
-        return max([function(table.ctypes.data, rank, threads) for rank in range(threads)], default=0)
+        return _FUNCTION(self.loaded.address(step.symbol)), table, raw
 
 
 class KernelError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
 
 import numpy as np
@@ -145,7 +146,7 @@ def test_short_texts_of_f32_read_back_exactly() -> None:
     assert value_text(Array(np.float32(0.1))) == "const(f32, 0.1)"
     assert value_text(Array(np.float32(1e-45))) == "const(f32, 1e-45)"
     assert value_text(Array(np.float16(0.1))) == "const(f16, 0.1)"
-    assert value_text(Array(np.array([True, False]))) == "const(bool, [True, False])".replace("bool", "bool[2]")
+    assert value_text(Array(np.array([True, False]))) == "const(bool[2], [True, False])"
     assert value_text(Array(np.float32("nan"))) == "const(f32, nan)"
     assert value_text(Array(np.complex64(1 - 0j))) == "const(c64, complex(1.0, 0.0))"
 
@@ -241,7 +242,7 @@ def test_deep_nesting() -> None:
             operands = (x,) if k == 0 else (i, x)
             graph = b.graph([ops.item(cond(i, *operands, branches=(graph,)), index=0)])
     round_trip(graph)
-    deep = "\n".join(" " * k + f"def f{k}():" for k in range(MAX_DEPTH + 1))
+    deep = "\n".join(" " * k + f"def d{k}():" for k in range(MAX_DEPTH + 1))
     with pytest.raises(TextError, match="more than 100 nested defs"):
         from_text(deep)
 
@@ -327,7 +328,6 @@ ERRORS = [
     (HEAD + "    v0: f32[2] = ngg(x)\n    return v0", 2, "there is no op 'ngg'"),
     (HEAD + "    v0: f32[2] = os.system(x)\n    return v0", 2, "a node is"),
     (HEAD + "    v0: f32[2] = neg(x, axis=1)\n    return v0", 2, "neg does not take"),
-    (HEAD + "    v0: f32[2] = neg(x, x)\n    return v0", 2, ""),
     (HEAD + "    v0: f32[2] = neg(*x)\n    return v0", 2, "operands are names"),
     (HEAD + "    v0: f32[2] = neg(x, **y)\n    return v0", 2, "each once"),
     (HEAD + "    v0: f32[2] = neg(neg(x))\n    return v0", 2, "operands are names"),
@@ -372,8 +372,6 @@ ERRORS = [
 def test_errors(text: str, line: int, reason: str) -> None:
     found = error(text, bad=np.zeros(17, np.float32))
     assert found.line == line, found
-    import re
-
     assert re.search(reason, found.reason), found.reason
 
 

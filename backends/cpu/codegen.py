@@ -341,3 +341,8 @@ def op_cost(node: Node) -> float:
     cost = _SLOW.get(node.op.name, CHEAP)
     wide = compute_dtype(node.type.dtype)
     return cost * 2.5 if wide is f64 else cost * 2 if wide.itemsize == 8 else cost
+
+
+def text_size(node: Node) -> int:
+    """How much machine code an op is, counted in plain ops."""
+    return 4 if node.op.name in _SLOW else 1

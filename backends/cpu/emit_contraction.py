@@ -28,11 +28,12 @@ from graphc.passes.access import Access, access
 from graphc.passes.schedule import Kernel
 from graphc.types import DType
 
-BLOCK = 256  # bytes of a row of the result that one unit computes
+PANELS = 256 << 10  # bytes of the packed columns of a block: half of a small second cache
+WIDEST = 2048  # bytes of a row of a block at most
+SUMS = 16 << 10  # bytes of the sums of a block: half of a small first cache
 CHUNK = 512  # depth that a strip is computed over at a time: its rows of the left operand stay in the first cache
 RESIDENT = 2048  # depth up to which all panels of a block are packed at once and kept for the next unit
-UNIT = 1 << 20  # multiplications of a unit, roughly
-TALLEST = 192  # rows of a unit at most
+STREAMED_SUMS = 128 << 10  # bytes of the sums of a block where chunks of panels are packed again for every block
 DIRECT_STRIPS = 4  # strips of a block up to which packing its columns does not pay (measured)
 DOT_ROWS, DOT_DEPTH = 8, 32  # `dots` is taken up to so many rows, from such a depth on
 
@@ -174,18 +175,21 @@ class Blocks:
     column_blocks: int
 
 
-def cut(p: Problem, tile: tiling.Tile | None, streamed: bool) -> Blocks:
-    """Blocks by the extents alone (and the tile's height, on which no result depends)."""
-    if tile is None:
-        columns = _rounded(min(p.columns, max(UNIT // max(math.prod(p.depth), 1), LANES)), LANES)
-        height, most = 1, max(UNIT // max(math.prod(p.depth) * columns, 1), 1)
-    else:
-        columns = min(max(BLOCK // p.compute.itemsize // tile.columns, 1), tile.panels(p.columns)) * tile.columns
-        height, most = tile.rows, TALLEST if streamed else UNIT // max(math.prod(p.depth) * columns, 1)
-    most = min(max(most, 2 * height), TALLEST)
-    row_blocks = -(-p.rows // most)
+def cut(p: Problem, tile: tiling.Tile | None, depth: int) -> Blocks:
+    """Blocks by extents alone (and the height of tiles, on which no result depends).
+
+    ``depth`` is what the columns of a block are packed for at a time: wide blocks write long rows, as long as their
+    panels fit into the second cache. Sums of a block fit into the first.
+    """
+    element = p.compute.itemsize
+    grain, height = (LANES, 1) if tile is None else (tile.columns, tile.rows)
+    widest = max(min(PANELS // (max(depth, 1) * element), WIDEST // element) // grain, 1) * grain
+    column_blocks = -(-p.columns // widest)
+    columns = _rounded(-(-p.columns // max(column_blocks, 1)), grain)
+    tallest = max(SUMS // (columns * element) // height, 1) * height
+    row_blocks = -(-p.rows // tallest)
     rows = _rounded(-(-p.rows // max(row_blocks, 1)), height)
-    return Blocks(rows, columns, -(-p.rows // max(rows, 1)), -(-p.columns // columns))
+    return Blocks(rows, columns, -(-p.rows // max(rows, 1)), -(-p.columns // max(columns, 1)))
 
 
 def _rounded(n: int, grain: int) -> int:
@@ -220,7 +224,6 @@ class _Writer:
         self.kernel, self.p = kernel, p
         self.e = Emission(kernel, f"contraction, {len(p.extents)} + {len(p.depth)} axes of {dtype_name(p.dot.type.dtype)}: {title}")
         self.index = [f"i{k}" for k in range(len(p.extents))]
-        self.scratch_bytes = 0
         self.sources: dict[Node, str] = {}
 
     def write(self, way: _Way | None) -> Code:
@@ -296,9 +299,7 @@ class _Writer:
 
     def room(self, name: str, count: int, element: DType) -> None:
         """``name`` points to scratch for ``count`` elements from here on."""
-        at = self.e.word(self.scratch_bytes, f"{name}_at")
-        self.scratch_bytes += _rounded(count * element.itemsize, 64)
-        self.e.line(f"{name} = advance({self.e.scratch(self.scratch_bytes)}, {at}, u8)")
+        self.e.line(f"{name} = {self.e.scratch(count * element.itemsize)}")
 
     # -------------------------------------------------------------------------------------------- epilogue
 
@@ -327,12 +328,13 @@ class _Writer:
             of_row = values.child()
             of_row.emit(per_row, Point(tuple(self.index), None))
             lane = "j" if p.lane is None else self.index[p.lane]
+            at_row = way.row(self, row) if way else ""
             for lanes in self._vectors(lane):
                 inside = of_row.child("" if lanes is None else "_")
                 if way:
                     name = f"v{e.numbers[p.dot]}{inside.suffix}"
                     scope = len(e.types)
-                    element = f"({row} - {way.top}) * width + {lane} - {way.edge}"
+                    element = f"{at_row} * width + {lane} - {way.edge}"
                     comment = f"v{e.numbers[p.dot]}: {p.dot.type.dtype} = dot"
                     e.line(f"{name} = load(sums, {element}, {dtype_name(p.compute)}, {scope})", comment)
                     inside.set(p.dot, name)
@@ -399,6 +401,10 @@ class _Way:
 
     def sums(self, w: _Writer) -> None:
         raise NotImplementedError
+
+    def row(self, w: _Writer, row: str) -> str:
+        """The text of the row of ``sums`` where row ``row`` of the result is."""
+        return f"({row} - {self.top})"
 
     def deep_loops(self, w: _Writer) -> list[Deep]:
         """The outer contracted axes as (variable, extent, stride left, stride right)."""
@@ -509,32 +515,31 @@ class _Tiles(_Way):
         """One strip over the whole depth, a chunk at a time."""
         e, tile = w.e, self.tile
         deep = self.deep_loops(w)
-        with _nested(e, [(q, str(n)) for q, n, _, _ in deep]), _chunks(e):
-            left = linear(("a_at + strip * a_row + k * a_step", 1), *((q, s) for q, _, s, _ in deep))
-            more = " + ".join([*(q for q, _, _, _ in deep), "k"])
-            if self.packed:
-                panels = f"advance(panels, {linear((self._region(deep), 1)) if deep else '0'} + k * {tile.columns}, {self.c_type})"
-                self._call(w, left, panels, str(tile.columns), f"{tile.columns} * depth", "count", "0", more)
-            else:
-                self._direct(w, deep, left, more)
+        if not self.packed:
+            right = linear(("b_at + k * b_step", 1), *((q, s) for q, _, _, s in deep))
+            e.line(f"count = (high - edge) // {tile.columns}")
+            self._chunked(w, f"advance({self.right}, {right}, {self.b_type})", "b_step", str(tile.columns), "count", "0")
+            if self.p.lane == 0 or self.p.columns % tile.columns:
+                with e.block(f"if count * {tile.columns} < high - edge:", "the last columns once more, as a whole panel"):
+                    e.line(f"back = high - edge - {tile.columns}")
+                    self._chunked(w, f"advance({self.right}, {right} + back, {self.b_type})", "b_step", "0", "1", "back")
+            return
+        start = f"{self._region(deep)} + k * {tile.columns}" if deep else f"k * {tile.columns}"
+        panels = f"advance(panels, {start}, {self.c_type})"
+        self._chunked(w, panels, str(tile.columns), f"{tile.columns} * depth", "count", "0")
 
-    def _direct(self, w: _Writer, deep: Sequence[Deep], left: str, more: str) -> None:
-        """A strip of columns that are read where they lie."""
-        e, tile = w.e, self.tile
-        right = linear(("b_at + k * b_step", 1), *((q, s) for q, _, _, s in deep))
-        whole = f"advance({self.right}, {right}, {self.b_type})"
-        e.line(f"count = (high - edge) // {tile.columns}")
-        self._call(w, left, whole, "b_step", str(tile.columns), "count", "0", more)
-        if self.p.lane == 0 or self.p.columns % tile.columns:
-            with e.block(f"if count * {tile.columns} < high - edge:", "the last columns once more, as a whole panel"):
-                e.line(f"back = high - edge - {tile.columns}")
-                last = f"advance({self.right}, {right} + back, {self.b_type})"
-                self._call(w, left, last, "b_step", "0", "1", "back", more)
+    def _chunked(self, w: _Writer, right: str, step: str, panel: str, count: str, column: str) -> None:
+        deep = self.deep_loops(w)
+        with _nested(w.e, [(q, str(n)) for q, n, _, _ in deep]), _chunks(w.e):
+            self._call(w, right, step, panel, count, column, "(strip - top)")
 
-    def _call(self, w: _Writer, left: str, right: str, step: str, panel: str, count: str, column: str, more: str) -> None:
-        """Call the micro-kernel; a left operand of half floats is widened first."""
+    def _call(self, w: _Writer, right: str, step: str, panel: str, count: str, column: str, row: str) -> None:
+        """Call the micro-kernel for ``some`` of the depth; a left operand of half floats is widened first."""
         e, tile = w.e, self.tile
+        deep = self.deep_loops(w)
         strides = "a_row, a_step"
+        left = linear(("a_at + strip * a_row + k * a_step", 1), *((q, s) for q, _, s, _ in deep))
+        more = " + ".join([*(q for q, _, _, _ in deep), "k"])
         source = f"advance({self.left}, {left}, {self.a_type})"
         if self.widened:
             if self.p.along(self.p.left, self.p.row) == 1:
@@ -543,23 +548,35 @@ class _Tiles(_Way):
                 widen, strides = f"a_row, a_step, wide, some, {tile.rows}, some", "some, 1"
             e.line(f"tile_widen({source}, {widen}, {self.a_type})")
             source = "wide"
-        into = f"(strip - top) * width + {column}" if column != "0" else "(strip - top) * width"
+        into = f"{row} * width" + (f" + {column}" if column != "0" else "")
         e.line(
             f"tile_strip({source}, {strides}, {right}, {step}, {panel}, {count}, advance(sums, {into}, {self.c_type}), width, "
             f"some, {more}, {self.c_type}, {tile.rows}, {tile.vectors}, {tile.lanes})"
         )
 
     def _streamed(self, w: _Writer) -> None:
-        """Deep contractions: pack a chunk, add its products to the whole block, go on."""
+        """Deep contractions: pack a chunk, add its products to the whole block, go on.
+
+        Rows that the last strip has in common with the one before are added up twice, in places of their own: those of
+        the last strip are ``again`` rows further on.
+        """
         e, tile = w.e, self.tile
         deep = self.deep_loops(w)
+        e.line(f"turn = top + (row_high - top - 1) // {tile.rows} * {tile.rows}")
+        e.line(f"again = turn + {tile.rows} - row_high")
         with _nested(e, [(q, str(n)) for q, n, _, _ in deep]), _chunks(e):
             self._pack(w, linear(("b_at + k * b_step", 1), *((q, s) for q, _, _, s in deep)), "0", "some")
             with e.block(f"for i in range(top, row_high, {tile.rows}):"):
                 e.line(f"strip = min(i, row_high - {tile.rows})")
-                left = linear(("a_at + strip * a_row + k * a_step", 1), *((q, s) for q, _, s, _ in deep))
-                more = " + ".join([*(q for q, _, _, _ in deep), "k"])
-                self._call(w, left, "panels", str(tile.columns), f"{tile.columns} * some", "count", "0", more)
+                self._call(w, "panels", str(tile.columns), f"{tile.columns} * some", "count", "0", "(i - top)")
+
+    def row(self, w: _Writer, row: str) -> str:
+        if not self.streamed:
+            return super().row(w, row)
+        w.e.line(f"at = {row} - top")
+        with w.e.block(f"if {row} >= turn:"):
+            w.e.line("at = at + again")
+        return "at"
 
 
 class _Dots(_Way):

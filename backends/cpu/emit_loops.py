@@ -9,6 +9,7 @@ Threads take contiguous blocks of work units. A place is computed alone, so noth
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -122,25 +123,19 @@ class Loops:
             e.line(f"start, stop = share({self.extents[nest.vector]}, {nest.grain}, thread, threads)")
             self._vectors(emit, emit(1, state, self._point()), "start", "stop")
             return
-        parts = self._parts()
-        static = math.prod(n for _, n in parts if isinstance(n, int))
-        dynamic = [n for _, n in parts if isinstance(n, str)]
-        units = " * ".join([*dynamic, *([str(static)] if static != 1 or not dynamic else [])])
-        e.line(f"start, stop = share({units}, {nest.grain}, thread, threads)")
-        with e.block("for unit in range(start, stop):"):
-            split_index(e, "unit", parts)
+        with share_units(e, self._parts(), nest.grain):
             if nest.split is not None:
                 e.line(f"low = chunk * {nest.chunk}")
                 e.line(f"high = min(low + {nest.chunk}, {self.extents[nest.split]})")
             self._vectors(emit, emit(1, state, self._point()), *self._range(nest.vector))
 
     def _parts(self) -> list[tuple[str, str | int]]:
-        """What the number of a unit is made of: variables and their extents, the one known at run time first."""
+        """What the number of a unit is made of: variables and their extents."""
         parts = [(self.index[k], self.extents[k]) for k in self.nest.outer]
         if self.nest.split is not None:
             extent, chunk = self.extents[self.nest.split], self.nest.chunk
             parts.append(("chunk", -(-extent // chunk) if isinstance(extent, int) else f"(({extent} + {chunk - 1}) // {chunk})"))
-        return sorted(parts, key=lambda part: isinstance(part[1], int))
+        return parts
 
     def _range(self, axis: int) -> tuple[str | int, str | int]:
         return ("low", "high") if axis == self.nest.split else (0, self.extents[axis])
@@ -161,6 +156,22 @@ class Loops:
         low, high = self._range(axes[0])
         with self.e.block(f"for {self.index[axes[0]]} in range({low}, {high}):"):
             self._inner(emit, state, axes[1:], lanes)
+
+
+@contextlib.contextmanager
+def share_units(e: Emission, parts: Sequence[tuple[str, str | int]], grain: int) -> Iterator[str]:
+    """The loop over this thread's units; yields the variable with a unit's number. ``parts`` are the indices that a unit has and
+    their extents, of which one may be known at run time only; it comes first in the number."""
+    ordered = sorted(parts, key=lambda part: isinstance(part[1], int))
+    static = math.prod(n for _, n in ordered if isinstance(n, int))
+    dynamic = [n for _, n in ordered if isinstance(n, str)]
+    total = " * ".join([*dynamic, *([str(static)] if static != 1 or not dynamic else [])])
+    unit = ordered[0][0] if len(ordered) == 1 else "unit"
+    e.line(f"start, stop = share({total}, {grain}, thread, threads)")
+    with e.block(f"for {unit} in range(start, stop):"):
+        if len(ordered) > 1:
+            split_index(e, unit, ordered)
+        yield unit
 
 
 def split_index(e: Emission, unit: str, parts: Sequence[tuple[str, str | int]]) -> None:

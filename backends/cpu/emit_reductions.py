@@ -24,9 +24,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.backends.cpu.codegen import (
-    LANES, Code, Emission, alias_scopes, compute_dtype, dtype_name, is_narrow, linear, op_cost,
+    LANES, Code, Emission, alias_scopes, compute_dtype, dtype_name, is_narrow, linear, op_cost, text_size,
 )  # fmt: skip
-from graphc.backends.cpu.emit_loops import UNIT, access_cost, elementwise_loops, loop_extents, ragged, split_index
+from graphc.backends.cpu.emit_loops import UNIT, access_cost, elementwise_loops, loop_extents, ragged, share_units, split_index
 from graphc.backends.cpu.loops import Axis, Layout, Point, Values, load_from
 from graphc.ir import Node
 from graphc.ops.reduction import highest, lowest
@@ -92,7 +92,7 @@ def cost(phases: Phases, shape: Shape) -> float:
     for q in range(phases.count):
         for node in layout.needed(phases.wanted(q), phases.loaded[q]):
             place = layout.place(node)
-            total += op_cost(node) if place is None else access_cost(place.strides, shape.vector)
+            total += op_cost(node) if place is None else access_cost(place.strides, len(shape.axes) - 1)
         total += 1.5 * (len(phases.loaded[q]) + len(phases.saved[q]) + len(phases.stored[q]))
     vectors = shape.elements / LANES if not shape.is_row else shape.elements / max(shape.length, 1) * -(-shape.length // LANES)
     return total * vectors + 8.0 * len(phases.all_reductions) * shape.units
@@ -223,10 +223,13 @@ class Phases:
         """The nodes that are the same for a whole unit and are first known before phase q."""
         return [n for n in self.order if n not in self.inner and n.op.kind != "reduction" and self.when[n] == q]
 
-    def body_size(self) -> int:
-        """Computed nodes of the largest phase."""
-        return max(sum(not self.layout.is_leaf(n) for n in self.layout.needed(self.wanted(q), self.loaded[q]))
-                   for q in range(self.count))  # fmt: skip
+    def body_size(self) -> float:
+        """The text of the largest phase, counted in plain ops."""
+        sizes = []
+        for q in range(self.count):
+            needed = self.layout.needed(self.wanted(q), self.loaded[q])
+            sizes.append(sum(text_size(n) for n in needed if not self.layout.is_leaf(n)))
+        return max(sizes)
 
     @property
     def splits(self) -> bool:
@@ -481,7 +484,7 @@ class _Writer:
     def write_partial(self) -> None:
         """The first of two steps: each chunk of the reduced axes leaves its accumulators in shared scratch."""
         partials = self._partials()
-        with self._units(chunked=True):
+        with self._units(chunked=True) as unit:
             self.e.line(f"low = chunk * {self.shape.chunk}")
             self.e.line(f"high = min(low + {self.shape.chunk}, {self.high})")
             self.low, self.high = "low", "high"
@@ -490,20 +493,21 @@ class _Writer:
                 self._phase(values, points, 0)
                 for pointer, scope, dtype, variable in partials:
                     for c, value in enumerate(values):
-                        at = linear(("unit", LANES * self.shape.width), (LANES * c, 1))
+                        at = linear((unit, LANES * self.shape.width), (LANES * c, 1))
                         self.e.line(f"store({pointer}, {at}, {variable}{value.suffix}, {dtype_name(dtype)}, {scope})")
 
     def write_combined(self) -> None:
         """The second step: the chunks' accumulators combined in order, and what follows from the results."""
         partials = self._partials()
         chunks = self._chunks()
-        with self._units():
+        with self._units() as unit:
             for values, points in self._blocks():
                 for accumulator in self.accumulators.values():
                     for value in values:
                         accumulator.start(value.suffix, self.shape.is_row)
                 with self.e.block(f"for chunk in range({chunks}):"):
-                    number = f"chunk * {self.shape.units} + unit" if isinstance(chunks, str) else f"unit * {chunks} + chunk"
+                    first, last = ("chunk", unit) if isinstance(chunks, str) else (unit, "chunk")
+                    number = linear((first, self.shape.units if isinstance(chunks, str) else chunks), (last, 1))
                     for c, value in enumerate(values):
                         at = linear((number, LANES * self.shape.width), (LANES * c, 1))
                         self._combine(partials, at, value.suffix)
@@ -537,28 +541,20 @@ class _Writer:
         return -(-self.high // size) if isinstance(self.high, int) else f"(({self.high} + {size - 1}) // {size})"
 
     @contextlib.contextmanager
-    def _units(self, chunked: bool = False) -> Iterator[None]:
-        """The loop over this thread's units; ``unit`` is the number of one. What is known at run time only comes first."""
-        e, shape = self.e, self.shape
+    def _units(self, chunked: bool = False) -> Iterator[str]:
+        """The loop over this thread's units; yields the number of one."""
+        shape = self.shape
         parts: list[tuple[str, str | int]] = [(f"i{k}", self.extents[k]) for k in shape.outer]
         if shape.blocks > 1:
             parts.append(("block", shape.blocks))
         if chunked:
             parts.append(("chunk", self._chunks()))
-        parts.sort(key=lambda part: isinstance(part[1], int))
-        if not parts:
-            with e.block("if thread == 0:"):
-                if self.shape.chunks > 1:
-                    e.line("unit = 0")
-                yield
-            return
-        static = math.prod(n for _, n in parts if isinstance(n, int))
-        dynamic = [n for _, n in parts if isinstance(n, str)]
-        units = " * ".join([*dynamic, *([str(static)] if static != 1 or not dynamic else [])])
-        e.line(f"start, stop = share({units}, {1 if chunked else shape.grain}, thread, threads)")
-        with e.block("for unit in range(start, stop):"):
-            split_index(e, "unit", parts)
-            yield
+        if parts:
+            with share_units(self.e, parts, 1 if chunked else shape.grain) as unit:
+                yield unit
+        else:
+            with self.e.block("if thread == 0:"):
+                yield "0"
 
     def _blocks(self) -> Iterator[tuple[list[Values], list[Point]]]:
         """The vectors of a unit: yields inside a block for full blocks of columns, and inside one for the ragged last one."""

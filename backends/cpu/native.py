@@ -362,8 +362,9 @@ def _run_function_passes(module: llvm.ModuleRef, name: str, t: Target) -> None:
 
 
 def _optimized_text(t: Target, name: str, text: str) -> str:
-    """The definition of an outlined function after LLVM's function passes."""
-    module = llvm.parse_assembly(f'target datalayout = "{_machine(t).target_data}"\n{text}')
+    """The definition of the outlined function ``name`` in a module's text, after LLVM's function passes."""
+    module = llvm.parse_assembly(text)
+    module.triple, module.data_layout = t.triple, str(_machine(t).target_data)
     _run_function_passes(module, name, t)
     function = str(module.get_function(name))
     head, body = function[function.index("define ") :].split("{\n", 1)
@@ -456,7 +457,7 @@ def assembly(source: str, name: str, cpu: str | None = None, namespace: Mapping[
 # ---------------------------------------------------------------------------------------------------------------------
 # looking at the result
 
-_VECTOR_OPERAND = re.compile(r"%[yz]mm\d|\bv\d+\.(16b|8h|4s|2d)\b|%xmm\d")
+_ARM_VECTOR = re.compile(r"\bv\d+\.(16b|8h|4s|2d)\b")
 _PACKED = re.compile(r"^\s+v?\w*(p[sdh]|dq[ua]?\w*|p\w+[bwdq]|i32x\w+|i64x\w+|f32x\w+|f64x\w+)\b")
 
 
@@ -470,6 +471,6 @@ def vector_instruction_count(asm: str) -> int:
     for line in asm.splitlines():
         if not line.startswith("\t") or line.startswith("\t."):
             continue
-        wide = "%ymm" in line or "%zmm" in line or re.search(r"\bv\d+\.(16b|8h|4s|2d)\b", line) is not None
+        wide = "%ymm" in line or "%zmm" in line or _ARM_VECTOR.search(line) is not None
         count += wide or ("%xmm" in line and _PACKED.match(line) is not None)
     return count

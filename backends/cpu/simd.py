@@ -378,7 +378,7 @@ class KernelModule(ir.Module):
     ) -> None:
         super().__init__(name)
         self.features = features
-        self.optimize = optimize  # (name, text) of an outlined function -> better text
+        self.optimize = optimize  # (name, module text) -> text of that outlined function, optimised
         self._scoped: list[tuple[ir.Instruction, int]] = []
         self._outlined: dict[str, str] = {}
 
@@ -399,12 +399,20 @@ class KernelModule(ir.Module):
             if len(names) > 1:
                 access.set_metadata("noalias", others[scope])
 
-    def outlined(self, name: str, type_: ir.FunctionType, make_text: Callable[[], str]) -> ir.Function:
-        """The internal function ``name``, declared for callers here; its text is added to the module's text."""
+    def outlined(self, name: str, type_: ir.FunctionType, make: Callable[[], dict[str, str]]) -> ir.Function:
+        """The internal function ``name``, declared for callers here; ``make()`` gives its text and those it calls."""
         if name not in self._outlined:
-            self._outlined[name] = make_text()
-            ir.Function(self, type_, name)
-        return self.globals[name]
+            self._outlined.update(make())
+        return self.globals[name] if name in self.globals else ir.Function(self, type_, name)
+
+    def support(self, name: str, type_: ir.FunctionType, text: str) -> ir.Function:
+        """A function written as LLVM text (with the globals that it needs), which LLVM does not inline."""
+        return self.outlined(name, type_, lambda: {name: text})
+
+    @property
+    def outlined_texts(self) -> dict[str, str]:
+        """Texts of the functions outside this module's own, by name."""
+        return dict(self._outlined)
 
     def __repr__(self) -> str:
         text = super().__repr__()
@@ -660,7 +668,7 @@ def tail_mask(b: ir.IRBuilder, n: ir.Value) -> Value:
 # ---------------------------------------------------------------------------------------------------------------------
 # outlined functions: the body of a large intrinsic, built once per process, inlined by LLVM
 
-_OUTLINED: dict[tuple[str, frozenset[str]], str] = {}
+_OUTLINED: dict[tuple[str, frozenset[str]], dict[str, str]] = {}
 
 
 def call_outlined(name: str, result: DType, body: Callable[..., Value], *args: Value) -> Value:
@@ -669,25 +677,39 @@ def call_outlined(name: str, result: DType, body: Callable[..., Value], *args: V
     ``body`` takes and returns :class:`Value`; it runs once per process and target, later calls reuse its text, and LLVM
     inlines it.  It must depend on nothing but its arguments' dtypes and the features of the module.
     """
-    b, dtypes = args[0].b, [a.dtype for a in args]
-    symbol = ".".join([name, *(d.name for d in dtypes), result.name])
-    module = b.module
-    type_ = ir.FunctionType(result.llvm, [d.llvm for d in dtypes])
+    return Value(args[0].b, result, _call_outlined(name, result.llvm, lambda *v: body(*v).ir, args, result.name))
 
-    def make_text() -> str:
+
+def call_outlined_pair(
+    name: str, result: DType, body: Callable[..., tuple[Value, Value]], *args: Value
+) -> tuple[Value, Value]:
+    """:func:`call_outlined` for a body that gives two vectors of one dtype."""
+    type_ = ir.ArrayType(result.llvm, 2)
+    b = args[0].b
+    both = _call_outlined(name, type_, lambda *v: pack(v[0].b, [r.ir for r in body(*v)]), args, result.name)
+    return Value(b, result, b.extract_value(both, 0)), Value(b, result, b.extract_value(both, 1))
+
+
+def _call_outlined(
+    name: str, result: ir.Type, body: Callable[..., ir.Value], args: Sequence[Value], result_name: str
+) -> ir.Value:
+    b, module, dtypes = args[0].b, args[0].b.module, [a.dtype for a in args]
+    symbol = ".".join(["graphc", name, *(d.name for d in dtypes), result_name])
+    type_ = ir.FunctionType(result, [d.llvm for d in dtypes])
+
+    def make() -> dict[str, str]:
         key = (symbol, module.features)
         if key not in _OUTLINED:
-            scratch = KernelModule(symbol, module.features)
+            scratch = KernelModule(symbol, module.features, module.optimize)
             function = ir.Function(scratch, type_, symbol)
             function.linkage = "internal"
             function.attributes.add("alwaysinline")
             builder = ir.IRBuilder(function.append_basic_block("entry"))
-            value = body(*(Value(builder, d, a) for d, a in zip(dtypes, function.args, strict=True)))
-            builder.ret(value.ir)
-            _OUTLINED[key] = module.optimize(symbol, str(function))
+            builder.ret(body(*(Value(builder, d, a) for d, a in zip(dtypes, function.args, strict=True))))
+            _OUTLINED[key] = {symbol: module.optimize(symbol, str(scratch)), **scratch.outlined_texts}
         return _OUTLINED[key]
 
-    return Value(b, result, b.call(module.outlined(symbol, type_, make_text), [a.ir for a in args]))
+    return b.call(module.outlined(symbol, type_, make), [a.ir for a in args])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -722,17 +744,17 @@ def convert(x: Value, dtype: DType) -> Value:
 def _float_to_int(x: Value, dtype: DType) -> Value:
     """C's cast as x86-64 compilers translate it for NumPy: out of range and NaN give the "integer indefinite" value.
 
-    Types narrower than 32 bits take the low bits of the conversion to i32, u32 those of the conversion to i64.
+    Types narrower than 32 bits take the low bits of the conversion to i32; u32 and u64 subtract half of their range
+    from what lies beyond it.
     """
     if dtype.bits < 32:
         return convert(_to_signed(x, i32), dtype)
-    if dtype is u32:
-        return convert(_to_signed(x, i64), u32)
-    if dtype is u64:
-        half = 2.0**63
-        small, large = _to_signed(x, i64), _to_signed(x - half, i64) ^ -(2**63)
-        return Value(x.b, u64, (x >= half).where(large, small).ir)
-    return _to_signed(x, dtype)
+    if dtype.kind == "i":
+        return _to_signed(x, dtype)
+    signed, half = {u32: i32, u64: i64}[dtype], 2.0 ** (dtype.bits - 1)
+    above = Value(x.b, x.dtype, x.b.fsub(x.ir, x.const(half).ir))
+    small, large = _to_signed(x, signed), _to_signed(above, signed) ^ -(2 ** (dtype.bits - 1))
+    return Value(x.b, dtype, (x >= half).where(large, small).ir)
 
 
 def _to_signed(x: Value, dtype: DType) -> Value:

@@ -775,3 +775,515 @@ def cbrt(x: Value) -> Value:
     root = small.where(plain_mul(root, 2.0**-18), root)
     ordinary = (a > 0.0) & (a < float("inf"))
     return ordinary.where(copysign(root, x), x)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# powers
+
+
+@elementwise("iuf", outline=False)
+def square(x: Value) -> Value:
+    return x * x
+
+
+@elementwise("iuf")
+def reciprocal(x: Value) -> Value:
+    if x.dtype.kind == "f":
+        return x.const(1.0) / x
+    return convert(Value(x.b, f64, simd.splat_constant(f64, 1.0)) / convert(x, f64), x.dtype)
+
+
+@elementwise("iuf")
+def power(x: Value, y: Value) -> Value:
+    """``x ** y``; negative powers of integers are those of the quotient 1 / x rounded to zero."""
+    if x.dtype.kind != "f":
+        return _integer_power(x, y)
+    magnitude = _power_f32(x.abs(), y) if x.dtype is f32 else _power_f64(x.abs(), y)
+    return _power_ends(x, y, magnitude)
+
+
+def _integer_power(x: Value, y: Value) -> Value:
+    """Repeated squaring, as many rounds as the largest exponent among the lanes has bits."""
+    b = x.b
+    start, loop, done = b.block, b.append_basic_block("square"), b.append_basic_block("powers")
+    b.branch(loop)
+    b.position_at_end(loop)
+    bits = y if y.dtype.kind == "u" else Value(b, simd.DTYPES["u" + y.dtype.name[1:]], y.ir)
+    phis = [b.phi(v.ir.type) for v in (x, x, bits)]
+    result, base, left = Value(b, x.dtype, phis[0]), Value(b, x.dtype, phis[1]), Value(b, bits.dtype, phis[2])
+    following = [(left & 1).compare("!=", 0).where(result * base, result), base * base, left >> 1]
+    for phi, first, value in zip(phis, (x.const(1), x, bits), following, strict=True):
+        phi.add_incoming(first.ir, start)
+        phi.add_incoming(value.ir, loop)
+    more = b.bitcast(following[2].compare("!=", 0).ir, simd.I16)
+    b.cbranch(b.icmp_unsigned("!=", more, ir.Constant(simd.I16, 0)), loop, done)
+    b.position_at_end(done)
+    if y.dtype.kind == "u":
+        return following[0]
+    odd = (y & 1).compare("!=", 0)
+    inverse = (x == 1).where(1, (x == -1).where(odd.where(x, 1), x.const(0)))
+    return (y < 0).where(inverse, following[0])
+
+
+# As _LOG and _EXP2, short: relative errors 2**-38
+_LOG_SHORT = (
+    0.3333333334783963, -0.24999998714189883, 0.1999999467553809, -0.16666797669214956, 0.14286278012903297,
+    -0.12495981341828229, 0.11088691288951512, -0.10029793678543926, 0.09440524245317451, -0.08762169218481963,
+    0.0630148986237535, -0.022726604850906208,
+)  # fmt: skip
+_EXP2_SHORT = (
+    0.6931471805568329, 0.24022650695737646, 0.055504109063276144, 0.009618129183324844, 0.0013333478470804257,
+    0.00015403436885171878, 1.5303701591051517e-05, 1.3259529956725386e-06,
+)  # fmt: skip
+
+
+def _power_f32(a: Value, y: Value) -> Value:
+    """``a ** y`` for positive a in f64, rounded once: more than half a unit in the last place is 2**-5 unlikely."""
+    e, f, _ = _log_split(convert(a, f64))
+    square_f = plain_mul(f, f)
+    natural = plain_add(plain_mul(horner(f, _LOG_SHORT), f).fma(square_f, plain_mul(square_f, -0.5)), f)
+    exponent = plain_mul(natural.fma(LOG2E, e), convert(y, f64))
+    exponent = clamp(exponent, -200.0, 200.0)
+    n, integer = nearest(exponent)
+    r = plain_sub(exponent, n)
+    result = plain_mul(horner(r, _EXP2_SHORT).fma(r, 1.0), exponent_of_two(integer, f64))
+    return convert(result, f32)
+
+
+# (log(m) - 2q - 2/3 q**3) / q**5 in q**2 for q = (m - 1) / (m + 1), 3/4 <= m <= 3/2; relative error of log m 2**-66
+_LOG_QUOTIENT = (
+    0.39999999999999997, 0.28571428571437124, 0.22222222218050053, 0.1818181898210377, 0.15384539114993337,
+    0.13337296095405304, 0.11650852264291386, 0.12209095207501777,
+)  # fmt: skip
+_TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
+_LN2_PARTS = (6.93147180369123816490e-01, 1.90821492927058770002e-10, -1.5049180569216127e-27)
+
+
+def _power_f64(a: Value, y: Value) -> Value:
+    """``a ** y`` for positive a, the logarithm and its product with y in twice the precision."""
+    high, low = _log_double(a)
+    # An exponent beyond the range of exp overflows or underflows; limit it before its products do so.
+    limited = clamp(y, -1e300, 1e300)
+    product, error = two_product(high, limited)
+    error = plain_add(error, plain_mul(low, limited))
+    total, error = two_sum(product, error)
+    inside = total.abs() < 1100.0
+    p, n, integer = _exp_parts(clamp(total, *_EXP_RANGE[f64]), inside.where(error, 0.0))
+    return scale(plain_add(p, 1.0), n, integer)
+
+
+def _log_double(a: Value) -> tuple[Value, Value]:
+    """log(a) for positive finite a as the sum of two f64, with about 66 bits."""
+    e, f, _ = _log_split(a)
+    denominator, denominator_low = two_sum(2.0, f)
+    q = f / denominator
+    product, product_low = two_product(q, denominator)
+    rest = plain_sub(plain_sub(f, product), product_low)
+    q_low = plain_sub(rest, plain_mul(q, denominator_low)) / denominator
+    square_q, square_low = two_product(q, q)
+    square_low = plain_add(square_low, plain_mul(plain_mul(q, q_low), 2.0))
+    cube, cube_low = two_product(square_q, q)
+    cube_low = plain_add(cube_low, plain_add(plain_mul(square_q, q_low), plain_mul(square_low, q)))
+    third, third_low = two_product(cube, cube.const(_TWO_THIRDS[0]))
+    third_low = plain_add(third_low, plain_add(plain_mul(cube, _TWO_THIRDS[1]), plain_mul(cube_low, _TWO_THIRDS[0])))
+    tail = plain_mul(horner(square_q, _LOG_QUOTIENT), plain_mul(cube, square_q))
+    # e ln 2 + 2q + 2/3 q**3 + tail, largest first
+    whole = plain_mul(e, _LN2_PARTS[0])
+    total, error = two_sum(whole, plain_mul(e, _LN2_PARTS[1]))
+    total, more = _two_sum_any(total, plain_mul(q, 2.0))
+    error = plain_add(error, more)
+    total, more = _two_sum_any(total, third)
+    error = plain_add(error, more)
+    small = plain_add(plain_add(plain_mul(q_low, 2.0), third_low), plain_mul(e, _LN2_PARTS[2]))
+    return two_sum(total, plain_add(error, plain_add(small, tail)))
+
+
+def _two_sum_any(x: Value, y: Value) -> tuple[Value, Value]:
+    """:func:`two_sum` for any order of magnitude (Knuth)."""
+    total = plain_add(x, y)
+    virtual = plain_sub(total, x)
+    return total, plain_add(plain_sub(x, plain_sub(total, virtual)), plain_sub(y, virtual))
+
+
+def _power_ends(x: Value, y: Value, magnitude: Value) -> Value:
+    """C's rules for pow at zeros, infinities, NaN and negative bases, put over ``|x| ** y``."""
+    a, infinite = x.abs(), float("inf")
+    whole = y == y.call("trunc")
+    largest_odd = 2.0 ** (_MANTISSA[x.dtype] + 1)
+    half = plain_mul(y, 0.5)
+    odd = whole & (y.abs() < largest_odd) & (half != half.call("trunc"))
+    # 0 and infinity as bases, infinity as exponent
+    vanishing = (a == 0.0) | (a == infinite)
+    goes_up = (a == infinite) == (y > 0.0)
+    result = vanishing.where(goes_up.where(x.const(infinite), 0.0), magnitude)
+    grows = (a > 1.0) == (y > 0.0)
+    at_infinity = (a == 1.0).where(1.0, grows.where(x.const(infinite), 0.0))
+    result = (y.abs() == infinite).where(at_infinity, result)
+    negative = (x.bits() < 0) & odd
+    result = negative.where(-result, result)
+    invalid = (x < 0.0) & (a < infinite) & (whole ^ True) & (y.abs() < infinite)
+    result = (invalid | (x != x) | (y != y)).where(float("nan"), result)
+    return ((x == 1.0) | (y == 0.0)).where(1.0, result)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# comparisons, selection, signs, rounding: NumPy's meaning
+
+
+@elementwise("biuf", outline=False)
+def maximum(x: Value, y: Value) -> Value:
+    return x | y if x.dtype is bool_ else simd.maximum_value(x, y)
+
+
+@elementwise("biuf", outline=False)
+def minimum(x: Value, y: Value) -> Value:
+    return x & y if x.dtype is bool_ else simd.minimum_value(x, y)
+
+
+@elementwise("biuf", outline=False)
+def fmax(x: Value, y: Value) -> Value:
+    """The larger one; NaN only where both are."""
+    if x.dtype.kind != "f":
+        return maximum(x, y)
+    return (y != y).where(x, (x > y).where(x, y))
+
+
+@elementwise("biuf", outline=False)
+def fmin(x: Value, y: Value) -> Value:
+    """The smaller one; NaN only where both are."""
+    if x.dtype.kind != "f":
+        return minimum(x, y)
+    return (y != y).where(x, (x < y).where(x, y))
+
+
+@elementwise("biuf", outline=False)
+def abs_(x: Value) -> Value:
+    if x.dtype.kind == "f":
+        return x.abs()
+    return (x < 0).where(-x, x) if x.dtype.kind == "i" else x
+
+
+@elementwise("iuf", outline=False)
+def sign(x: Value) -> Value:
+    """-1, 0, 1, or NaN; 0 for -0."""
+    result = (x > 0).where(x.const(1), 0)
+    if x.dtype.kind == "u":
+        return result
+    result = (x < 0).where(x.const(-1), result)
+    return (x != x).where(x, result) if x.dtype.kind == "f" else result
+
+
+@elementwise(outline=False)
+def floor(x: Value) -> Value:
+    return x.call("floor")
+
+
+@elementwise(outline=False)
+def ceil(x: Value) -> Value:
+    return x.call("ceil")
+
+
+@elementwise(outline=False)
+def trunc(x: Value) -> Value:
+    return x.call("trunc")
+
+
+@elementwise(outline=False)
+def rint(x: Value) -> Value:
+    """The nearest integer, the even one of two."""
+    return x.call("roundeven")
+
+
+@elementwise("biuf", bool_, outline=False)
+def isnan(x: Value) -> Value:
+    return x != x
+
+
+@elementwise("biuf", bool_, outline=False)
+def isinf(x: Value) -> Value:
+    return x.abs() == float("inf") if x.dtype.kind == "f" else x != x
+
+
+@elementwise("biuf", bool_, outline=False)
+def isfinite(x: Value) -> Value:
+    return x.abs() < float("inf") if x.dtype.kind == "f" else x == x
+
+
+@elementwise("f", bool_, outline=False)
+def signbit(x: Value) -> Value:
+    return x.bits() < 0
+
+
+@elementwise("biuf", bool_, outline=False)
+def logical_and(x: Value, y: Value) -> Value:
+    return convert(x, bool_) & convert(y, bool_)
+
+
+@elementwise("biuf", bool_, outline=False)
+def logical_or(x: Value, y: Value) -> Value:
+    return convert(x, bool_) | convert(y, bool_)
+
+
+@elementwise("biuf", bool_, outline=False)
+def logical_xor(x: Value, y: Value) -> Value:
+    return convert(x, bool_) ^ convert(y, bool_)
+
+
+@elementwise("biuf", bool_, outline=False)
+def logical_not(x: Value) -> Value:
+    return ~convert(x, bool_)
+
+
+@elementwise(outline=False)
+def fma(x: Value, y: Value, z: Value) -> Value:
+    """``x * y + z`` with one rounding where the host has FMA, two elsewhere."""
+    return x.fma(y, z)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# shifts, division, remainder: NumPy's meaning
+
+
+def _unsigned(x: Value) -> Value:
+    return x if x.dtype.kind == "u" else Value(x.b, simd.DTYPES["u" + x.dtype.name[1:]], x.ir)
+
+
+def _shift_inside(y: Value) -> tuple[Value, Value]:
+    """(the count where it is below the width, else 0; whether it is)"""
+    inside = _unsigned(y) < y.dtype.bits
+    return inside.where(y, 0), inside
+
+
+@elementwise("iu", outline=False)
+def left_shift(x: Value, y: Value) -> Value:
+    count, inside = _shift_inside(y)
+    return inside.where(x << count, 0)
+
+
+@elementwise("iu", outline=False)
+def right_shift(x: Value, y: Value) -> Value:
+    count, inside = _shift_inside(y)
+    return inside.where(x >> count, x >> (x.dtype.bits - 1) if x.dtype.kind == "i" else 0)
+
+
+@elementwise("biuf")
+def floor_divide(x: Value, y: Value) -> Value:
+    """``x // y`` rounded down; integers: 0 where y is 0, ``INT_MIN // -1`` is INT_MIN."""
+    if x.dtype.kind == "f":
+        return _float_divmod(x, y)[0]
+    truncated, rest = _integer_divide(x, y)
+    if x.dtype.kind == "u":
+        return truncated
+    below = rest.compare("!=", 0) & ((rest ^ y) < 0)
+    return below.where(truncated - 1, truncated)
+
+
+@elementwise("biuf")
+def remainder(x: Value, y: Value) -> Value:
+    """``x % y`` with the sign of y; integers: 0 where y is 0."""
+    if x.dtype.kind == "f":
+        return _float_divmod(x, y)[1]
+    _, rest = _integer_divide(x, y)
+    if x.dtype.kind == "u":
+        return rest
+    return (rest.compare("!=", 0) & ((rest ^ y) < 0)).where(rest + y, rest)
+
+
+@elementwise("iuf")
+def fmod(x: Value, y: Value) -> Value:
+    """The remainder with the sign of x, exact; integers: 0 where y is 0."""
+    return _float_fmod(x, y) if x.dtype.kind == "f" else _integer_divide(x, y)[1]
+
+
+def _integer_divide(x: Value, y: Value) -> tuple[Value, Value]:
+    """(x / y rounded to zero, x - y * that); both 0 where y is 0."""
+    zero = y == 0
+    divisor = zero.where(1, y)
+    if x.dtype.bits <= 32:
+        # The rounded quotient of f64 lies on the same side of an integer as the exact one.
+        wide = convert(x, f64) / convert(divisor, f64)
+        quotient = convert(Value(x.b, i64, x.b.fptosi(wide.ir, i64.llvm)), x.dtype)
+    elif x.dtype is i64:
+        minus = divisor == -1  # INT_MIN / -1 traps
+        quotient = Value(x.b, i64, x.b.sdiv(x.ir, minus.where(1, divisor).ir))
+        quotient = minus.where(-x, quotient)
+    else:
+        quotient = Value(x.b, u64, x.b.udiv(x.ir, divisor.ir))
+    rest = x - quotient * divisor
+    return zero.where(0, quotient), zero.where(0, rest)
+
+
+def _float_divmod(x: Value, y: Value) -> tuple[Value, Value]:
+    """(x // y, x % y) as NumPy's npy_divmod and npy_floor_divide define them."""
+    rest = _float_fmod(x, y)
+    whole = plain_sub(x, rest) / y
+    shifted = (rest != 0.0) & ((rest < 0.0) ^ (y < 0.0))
+    whole = shifted.where(plain_add(whole, -1.0), whole)
+    rest = (rest == 0.0).where(copysign(x.const(0.0), y), shifted.where(plain_add(rest, y), rest))
+    down = whole.call("floor")
+    down = (plain_sub(whole, down) > 0.5).where(plain_add(down, 1.0), down)
+    ratio = x / y
+    down = (whole == 0.0).where(copysign(x.const(0.0), ratio), down)
+    zero = y == 0.0
+    return zero.where(ratio, down), zero.where(float("nan"), rest)
+
+
+def _float_fmod(x: Value, y: Value) -> Value:
+    """fmod in f64: quotients of 26 bits are subtracted exactly until nothing is left to subtract."""
+    b = x.b
+    wide, divisor = convert(x, f64).abs(), convert(y, f64).abs()
+    ordinary = (wide < float("inf")) & (divisor > 0.0)  # NaN fails both
+    # Scaled so that the smallest divisors are normal numbers and products with the largest do not overflow.
+    left = ordinary.where(wide, 0.0)
+    divisor = ordinary.where(divisor, 1.0)
+    start, loop, done = b.block, b.append_basic_block("subtract"), b.append_basic_block("remainders")
+    b.branch(loop)
+    b.position_at_end(loop)
+    phi = b.phi(f64.llvm)
+    current = Value(b, f64, phi)
+    quotient = _truncated_quotient(current, divisor)
+    following = _exact_difference(current, quotient, divisor)
+    phi.add_incoming(left.ir, start)
+    phi.add_incoming(following.ir, loop)
+    more = b.bitcast((following >= divisor).ir, simd.I16)
+    b.cbranch(b.icmp_unsigned("!=", more, ir.Constant(simd.I16, 0)), loop, done)
+    b.position_at_end(done)
+    result = copysign(convert(following, x.dtype), x)
+    result = (divisor.const(float("inf")) == divisor).where(x, result) if x.dtype is f64 else result
+    return ordinary.where(result, float("nan"))
+
+
+def _truncated_quotient(x: Value, y: Value) -> Value:
+    """An integer q of at most 26 significant bits with 0 <= x - q y, q > 0 where x >= y; as large as that allows."""
+    ratio = plain_mul(x / y, 1.0 - 2.0**-50)
+    ratio = (ratio < float("inf")).where(ratio, 2.0**1000)
+    whole = ratio.call("trunc")
+    whole = ((whole == 0.0) & (x >= y)).where(1.0, whole)
+    return (whole.bits() & -(2**27)).bitcast(f64)
+
+
+def _exact_difference(x: Value, q: Value, y: Value) -> Value:
+    """``x - q y`` for a q of 26 bits and a difference that f64 holds."""
+    if simd.has_fma(x.b.module):
+        return (-q).fma(y, x)
+    high = (y.bits() & -(2**27)).bitcast(f64)  # q * high and q * (y - high) are exact
+    return plain_sub(plain_sub(x, plain_mul(q, high)), plain_mul(q, plain_sub(y, high)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# random bits: Threefry-2x32 with 20 rounds
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+
+def _threefry(k0: Value, k1: Value, c0: Value, c1: Value) -> tuple[Value, Value]:
+    keys = (k0, k1, k0 ^ k1 ^ _PARITY)
+    x, y = c0 + k0, c1 + k1
+    for group in range(5):
+        for rotation in _ROTATIONS[group % 2]:
+            x = x + y
+            y = y.call("fshl", y, rotation) ^ x
+        x = x + keys[(group + 1) % 3]
+        y = y + keys[(group + 2) % 3] + (group + 1)
+    return x, y
+
+
+@simd.primitive
+def threefry2x32(k0: types.Type, k1: types.Type, c0: types.Type, c1: types.Type) -> tuple[types.Type, simd.Emit]:
+    """``y0, y1 = threefry2x32(k0, k1, c0, c1)``: the cipher of a block of two u32 words under a key of two."""
+    kinds = (k0, k1, c0, c1)
+    if simd.result_dtype(*kinds) is not u32:
+        raise simd.typing_error("threefry2x32 needs u32 lanes")
+
+    def emit(b: ir.IRBuilder, *values: ir.Value) -> ir.Value:
+        operands = [simd.operand(b, v, t, u32) for v, t in zip(values, kinds, strict=True)]
+        return simd.pack(b, [v.ir for v in simd.call_outlined_pair("threefry2x32", u32, _threefry, *operands)])
+
+    return types.UniTuple(simd.Vec(u32), 2), emit
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the exact reduction of huge angles (M. Payne, R. Hanek 1983)
+
+# 64 zero bits, then the first 1344 bits of 2/pi after the binary point
+_TWO_OVER_PI = (
+    "0000000000000000"
+    "A2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBBC561B7246E3A424DD2E006492EEA09D1921C"
+    "FE1DEB1CB129A73EE88235F52EBB4484E99C7026B45F7E413991D639835339F49C845F8BBDF9283B1FF897FFDE05980F"
+    "EF2F118B5A0A6D1F6D367ECF27CB09B74F463F669E5FEA2D7527BAC7EBE5F17B3D0739F78A5292EA6BFB5FB11F8D5D08"
+    "56033046FC7B6BABF0CFBC209AF4361DA9E391615EE61B08"
+)
+_WORDS = [int(_TWO_OVER_PI[k : k + 16], 16) for k in range(0, len(_TWO_OVER_PI), 16)]
+_REDUCE_TYPE = ir.FunctionType(ir.LiteralStructType([simd.F64, simd.I64]), [simd.F64])
+# x = m 2**e with a 53-bit integer m.  The bits of 2/pi that e moves beyond the second place before the point give whole
+# turns, so 192 bits from there on suffice: f = m * bits is the fraction of a turn in units of 2**-128.
+_REDUCE_HUGE = f"""
+@graphc.two_over_pi = internal constant [{len(_WORDS)} x i64] [{", ".join(f"i64 {w}" for w in _WORDS)}]
+define internal {{double, i64}} @"graphc.reduce_huge"(double %x) noinline nounwind willreturn memory(none) {{
+  %bits = bitcast double %x to i64
+  %field = lshr i64 %bits, 52
+  %exponent = and i64 %field, 2047
+  %e = sub i64 %exponent, 1075
+  %fraction = and i64 %bits, 4503599627370495
+  %m = or i64 %fraction, 4503599627370496
+  %at = add i64 %e, 62
+  %word = ashr i64 %at, 6
+  %offset = and i64 %at, 63
+  %p0 = getelementptr i64, ptr @graphc.two_over_pi, i64 %word
+  %p1 = getelementptr i64, ptr %p0, i64 1
+  %p2 = getelementptr i64, ptr %p0, i64 2
+  %p3 = getelementptr i64, ptr %p0, i64 3
+  %w0 = load i64, ptr %p0
+  %w1 = load i64, ptr %p1
+  %w2 = load i64, ptr %p2
+  %w3 = load i64, ptr %p3
+  %a = call i64 @llvm.fshl.i64(i64 %w0, i64 %w1, i64 %offset)
+  %b = call i64 @llvm.fshl.i64(i64 %w1, i64 %w2, i64 %offset)
+  %c = call i64 @llvm.fshl.i64(i64 %w2, i64 %w3, i64 %offset)
+  %m.wide = zext i64 %m to i128
+  %b.wide = zext i64 %b to i128
+  %c.wide = zext i64 %c to i128
+  %ma = mul i64 %m, %a
+  %ma.wide = zext i64 %ma to i128
+  %ma.high = shl i128 %ma.wide, 64
+  %mb = mul i128 %m.wide, %b.wide
+  %mc = mul i128 %m.wide, %c.wide
+  %mc.high = lshr i128 %mc, 64
+  %ab = add i128 %ma.high, %mb
+  %f = add i128 %ab, %mc.high
+  %rounded = add i128 %f, {2**125}
+  %quarter = lshr i128 %rounded, 126
+  %q = trunc i128 %quarter to i64
+  %whole = shl i128 %quarter, 126
+  %rest = sub i128 %f, %whole
+  %negative = icmp slt i128 %rest, 0
+  %opposite = sub i128 0, %rest
+  %size = select i1 %negative, i128 %opposite, i128 %rest
+  %nonzero = or i128 %size, 1
+  %zeros = call i128 @llvm.ctlz.i128(i128 %nonzero, i1 true)
+  %normal = shl i128 %nonzero, %zeros
+  %top.wide = lshr i128 %normal, 65
+  %top = trunc i128 %top.wide to i64
+  %d = sitofp i64 %top to double
+  %z = trunc i128 %zeros to i64
+  %unit = sub i64 962, %z
+  %unit.bits = shl i64 %unit, 52
+  %scale = bitcast i64 %unit.bits to double
+  %quarters = fmul double %d, %scale
+  %low = fmul double %quarters, {6.123233995736766e-17!r}
+  %r = call double @llvm.fmuladd.f64(double %quarters, double {1.5707963267948966!r}, double %low)
+  %minus.r = fneg double %r
+  %r.signed = select i1 %negative, double %minus.r, double %r
+  %below = icmp slt i64 %bits, 0
+  %r.flipped = fneg double %r.signed
+  %r.final = select i1 %below, double %r.flipped, double %r.signed
+  %q.flipped = sub i64 0, %q
+  %q.final = select i1 %below, i64 %q.flipped, i64 %q
+  %special = icmp eq i64 %exponent, 2047
+  %r.result = select i1 %special, double 0x7FF8000000000000, double %r.final
+  %one = insertvalue {{double, i64}} undef, double %r.result, 0
+  %both = insertvalue {{double, i64}} %one, i64 %q.final, 1
+  ret {{double, i64}} %both
+}}
+"""

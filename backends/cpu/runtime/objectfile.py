@@ -69,8 +69,10 @@ _SYMTAB, _STRTAB, _RELA, _NOBITS, _REL = 2, 3, 4, 8, 9
 _LOADED = {1, 7, 8, 14, 15, 16, 0x70000001}
 """Section types whose bytes are loaded: program data, notes, zeros, initialiser arrays, unwind tables."""
 _ALLOC = 2
+_FLAGS = 0x1 | _ALLOC | 0x4 | 0x10 | 0x20 | 0x40 | 0x80 | 0x200 | 0x200000 | 0x10000000 | 0x80000000
+"""Section flags that may occur. Not among them: thread-local and compressed sections."""
 _LOCAL, _GLOBAL, _WEAK = 0, 1, 2
-_TLS, _IFUNC = 6, 10
+_SECTION, _TLS, _IFUNC = 3, 6, 10
 _ABSOLUTE, _COMMON = 0xFFF1, 0xFFF2
 _MAX_ZEROS = 1 << 30
 _MAX_ALIGNMENT = 1 << 12
@@ -139,6 +141,7 @@ def _check_section(data: bytes, section: _Section, count: int) -> None:
         _require(section.size <= _MAX_ZEROS, "a section of zeros is too large")
     else:
         _require(section.offset + section.size <= len(data), "a section lies outside the file")
+    _require(section.flags & ~_FLAGS == 0, f"a section has the flags {section.flags:#x}")
     _require(section.link < count, "a section refers to one that is not there")
     _require(section.alignment <= _MAX_ALIGNMENT and section.alignment & (section.alignment - 1) == 0,
              f"a section is aligned to {section.alignment} bytes")
@@ -155,7 +158,7 @@ def _check_relocations(data: bytes, table: _Section, sections: list[_Section], s
         if width is None:
             raise CodeError(f"the object file has relocations of type {kind}, which cannot be linked")
         _require(offset + width <= target.size and target.kind != _NOBITS, "a relocation lies outside its section")
-        _require(info >> 32 < symbols, "a relocation names no symbol")
+        _require(0 < info >> 32 < symbols, "a relocation names no symbol")
 
 
 def _elf_symbols(data: bytes, table: _Section, symbols: list[tuple[int, ...]], sections: list[_Section]) -> Symbols:
@@ -168,9 +171,10 @@ def _elf_symbols(data: bytes, table: _Section, symbols: list[tuple[int, ...]], s
         _require(binding in (_LOCAL, _GLOBAL, _WEAK) and kind not in (_TLS, _IFUNC), "a symbol has an unknown type")
         text = _string(names, name)
         if section == 0:
-            if binding != _LOCAL:
-                undefined.append(text)
+            _require(binding != _LOCAL and kind != _SECTION, "a local symbol has no section")
+            undefined.append(text)
             continue
+        _require(kind != _SECTION or section < len(sections), "a section symbol has no section")
         if section == _COMMON:
             _require(size <= _MAX_ZEROS and value <= _MAX_ALIGNMENT, "a common symbol is too large")
         elif section != _ABSOLUTE:
