@@ -21,7 +21,10 @@ def main() -> None:
     step = graphc.compile(gradient)
     exe = step.executable(w, x)
 
-    show("1. the graph as traced: forward nodes, then adjoint nodes (with the lines they came from)", exe.traced.to_text(lines=True, roles=True))
+    show(
+        "1. the graph as traced: forward nodes, then adjoint nodes (with the lines they came from)",
+        exe.traced.to_text(lines=True, roles=True),
+    )
     show("2. what the passes did", exe.report)
     show("3. the graph after the passes", exe.graph)
     show("4. the schedule: kernels in stages", exe.schedule)

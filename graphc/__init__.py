@@ -22,7 +22,6 @@ from graphc.transforms import (  # noqa: E402
 )  # fmt: skip
 
 
-
 def draw(value: object, path: str | _os.PathLike[str]) -> object:
     """Draw a Graph, Schedule or Plan to ``path``; see :meth:`graphc.Graph.draw`."""
     from graphc.drawing import draw as draw_to

@@ -63,26 +63,26 @@ def vjp_nodes(outputs: Sequence[Node], cotangents: Sequence[Node | None], wrt: S
             accumulate(table, out, ct)
     sources = set(wrt)
     for node in reversed(path):
-        ct = table.get(node)
-        if ct is None:
+        found = table.get(node)
+        if found is None:
             continue
-        if isinstance(ct, Node):
-            builder.add_adjoint(order, node, ct)
+        if isinstance(found, Node):
+            builder.add_adjoint(order, node, found)
         if node in sources:
             continue
         if node.op is item:
-            accumulate_item(table, node, ct)
+            accumulate_item(table, node, found)
             continue
         if node.op.vjp is None:
             raise GraphError(f"{node.op.name} has no reverse-mode derivative")
         with origin_of(builder, node):
-            rule_ct = tuple(ct) if isinstance(ct, list) else ct
+            rule_ct = tuple(found) if isinstance(found, list) else found
             parts = node.op.vjp(rule_ct, node, *node.inputs, **dict(node.attrs))
             for operand, part in zip(node.inputs, parts, strict=True):
                 if part is not None and operand in on_path:
                     accumulate(table, operand, part)
     result = [table.get(source) for source in wrt]
-    return [ct if isinstance(ct, Node) else None for ct in result]
+    return [r if isinstance(r, Node) else None for r in result]
 
 
 def accumulate(table: dict[Node, Cotangent], node: Node, ct: Node) -> None:
@@ -171,7 +171,9 @@ def jvp_graph(graph: Graph, wrt: Sequence[int]) -> Graph:
         outputs = inline(graph, inputs)
         tangents = [builder.input(f"t{k}", inputs[k].type) for k in wrt]
         found = jvp_nodes(outputs, [inputs[k] for k in wrt], tangents)
-        dual = [zeros(o.type) if t is None else t for o, t in zip(outputs, found, strict=True) if o.type.dtype.is_inexact]
+        dual = [
+            zeros(o.type) if t is None else t for o, t in zip(outputs, found, strict=True) if o.type.dtype.is_inexact
+        ]
         return builder.graph([*outputs, *dual])
 
 

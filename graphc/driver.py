@@ -50,7 +50,9 @@ class Signature:
 class Compiled:
     """A function that is compiled once per signature of its arguments. Made by :func:`compile`."""
 
-    def __init__(self, function: Callable[..., Any], donate: tuple[Any, ...], static: tuple[Any, ...], options: Options) -> None:
+    def __init__(
+        self, function: Callable[..., Any], donate: tuple[Any, ...], static: tuple[Any, ...], options: Options
+    ) -> None:
         self.function = function
         self.donate = donate
         self.static = static
@@ -158,7 +160,9 @@ def static_names(function: Callable[..., Any], static: tuple[Any, ...]) -> list[
     for s in static:
         names.append(parameters[s] if isinstance(s, int) else s)
         if names[-1] not in parameters:
-            raise ValueError(f"static argument {s!r} is no parameter of {getattr(function, '__name__', 'the function')}")
+            raise ValueError(
+                f"static argument {s!r} is no parameter of {getattr(function, '__name__', 'the function')}"
+            )
     return names
 
 

@@ -45,7 +45,9 @@ class Options:
 
     @staticmethod
     def from_json(data: Mapping[str, Any], threads: int | None) -> Options:
-        return Options(data["backend"], threads, tuple((int(i), int(o)) for i, o in data["donated"]), tuple(data["owned"]))
+        return Options(
+            data["backend"], threads, tuple((int(i), int(o)) for i, o in data["donated"]), tuple(data["owned"])
+        )
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,9 @@ class Executable:
 
         leaves, tree = flatten((args, kwargs), is_leaf=is_static)
         if tree != self.program.in_tree:
-            raise TypeError(f"this executable takes arguments {list(self.program.in_tree.paths)}, not {list(tree.paths)}")
+            raise TypeError(
+                f"this executable takes arguments {list(self.program.in_tree.paths)}, not {list(tree.paths)}"
+            )
         return self.call_leaves([leaf for leaf in leaves if not is_static(leaf)])
 
     def call_leaves(self, leaves: Sequence[Any]) -> Any:
@@ -339,8 +343,8 @@ def load_executable(file: Any, trust: bool | None, threads: int | None = None) -
     try:
         options = Options.from_json(file.manifest["options"], threads or config.get(config.THREADS))
         backend = backend_module(options.backend)
-        same_machine = (
-            file.manifest["machine"] == backend.machine_key() and file.manifest["version"] == version("graphc")
+        same_machine = file.manifest["machine"] == backend.machine_key() and file.manifest["version"] == version(
+            "graphc"
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(file.path, f"is not a saved executable ({error})") from None

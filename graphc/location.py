@@ -1,10 +1,17 @@
-"""Where in the user's program something happens: the innermost frame that belongs neither to graphc nor to NumPy."""
+"""Where in the user's program something happens: the innermost frame that belongs neither to graphc nor to NumPy.
+
+The running instruction of that frame, through ``co_positions``, gives the expression, and its opcode tells what is done
+with a value: the cases that all arrive at one protocol method (``a[i]``, ``a[i] = x``, ``np.array([x])``) are told apart.
+"""
 
 from __future__ import annotations
 
+import ast
+import dis
 import linecache
 import os
 import sys
+import textwrap
 from types import CodeType, FrameType
 
 import numpy as np
@@ -18,8 +25,9 @@ _INTERNAL = (
     _ROOT + "passes" + os.sep,
     _ROOT + "backends" + os.sep,
     os.path.dirname(np.__file__) + os.sep,
+    "<frozen",
+    "<__array_function__",
 )
-_EXTERNAL = (os.path.join(_HERE, "nn") + os.sep,)
 _internal_code: dict[CodeType, bool] = {}
 _lines: dict[tuple[CodeType, int], tuple[Line, ...]] = {}
 
@@ -27,16 +35,15 @@ _lines: dict[tuple[CodeType, int], tuple[Line, ...]] = {}
 def is_internal(code: CodeType) -> bool:
     known = _internal_code.get(code)
     if known is None:
-        name = code.co_filename
-        known = name.startswith(_INTERNAL) or name.startswith("<frozen") or name.startswith("<__array_function__")
-        _internal_code[code] = known
+        known = _internal_code[code] = code.co_filename.startswith(_INTERNAL)
     return known
 
 
 def user_frame() -> FrameType | None:
     """The frame of the user's code that is running."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and is_internal(frame.f_code):
+    known = _internal_code.get
+    while frame is not None and (known(frame.f_code) or is_internal(frame.f_code)):
         frame = frame.f_back
     return frame
 
@@ -64,26 +71,68 @@ def short_path(path: str) -> str:
 
 
 def where() -> str:
-    """``model.py:31: `x @ w` in forward``: the running expression of the user's program, from the instruction."""
+    """``model.py:31: `x @ w```: the running expression of the user's program, from the instruction."""
     frame = user_frame()
     if frame is None:
         return "an unknown line"
-    code = frame.f_code
-    place = f"{short_path(code.co_filename)}:{frame.f_lineno}"
     text = expression(frame)
-    return f"{place}: `{text}`" if text else place
+    return f"{place(frame)}: `{text}`" if text else place(frame)
 
 
-def expression(frame: FrameType) -> str:
-    """The source text of the instruction that ``frame`` is at."""
+def place(frame: FrameType) -> str:
+    """``model.py:31``"""
+    return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def expression(frame: FrameType, whole: bool = False) -> str:
+    """The source text of the instruction that ``frame`` is at: its first line and an ellipsis, or the ``whole``."""
     positions = list(frame.f_code.co_positions())
     k = frame.f_lasti // 2
     if k >= len(positions):
         return ""
     line, end_line, column, end_column = positions[k]
-    if line is None or column is None or end_column is None:
+    if line is None or end_line is None or column is None or end_column is None:
         return ""
-    text = linecache.getline(frame.f_code.co_filename, line, frame.f_globals).rstrip("\n")
-    raw = text.encode()
-    piece = raw[column : end_column if end_line == line else None].decode(errors="replace").strip()
-    return piece + (" …" if end_line != line else "")
+    rows = [linecache.getline(frame.f_code.co_filename, n, frame.f_globals).encode() for n in range(line, end_line + 1)]
+    rows[-1] = rows[-1][:end_column]
+    rows[0] = rows[0][column:]
+    if whole or line == end_line:
+        return b"".join(rows).decode(errors="replace").strip()
+    return rows[0].decode(errors="replace").strip() + " …"
+
+
+def operation(frame: FrameType) -> str:
+    """What the running instruction does, by the name of its opcode: STORE_SUBSCR, BINARY_SUBSCR, CALL, …"""
+    name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    if name == "BINARY_OP" and frame.f_code.co_code[frame.f_lasti + 1] == _SUBSCRIPT:
+        return "BINARY_SUBSCR"
+    return name
+
+
+#: From Python 3.14 on ``a[i]`` is one of the binary operators.
+_SUBSCRIPT = next((k for k, (name, *_) in enumerate(getattr(dis, "_nb_ops", ())) if name == "NB_SUBSCR"), -1)
+
+
+def operand_texts(frame: FrameType) -> list[str]:
+    """The source texts of the operands of the running expression: both sides of an operator, or the arguments."""
+    text = textwrap.dedent(expression(frame, whole=True))
+    try:
+        statement = ast.parse(text).body[0]
+    except (SyntaxError, IndexError, ValueError):
+        return []
+    value = statement.value if isinstance(statement, ast.Expr) else statement
+    parts: list[ast.expr]
+    match value:
+        case ast.BinOp(left, _, right):
+            parts = [left, right]
+        case ast.AugAssign(target, _, right):
+            parts = [target, right]
+        case ast.Compare(left, _, [right]):
+            parts = [left, right]
+        case ast.Call(ast.Attribute(owner, _), arguments) if ast.unparse(owner) not in ("np", "numpy", "gnp"):
+            parts = [owner, *arguments]
+        case ast.Call(_, arguments):
+            parts = arguments
+        case _:
+            return []
+    return [ast.get_source_segment(text, part) or "" for part in parts]

@@ -32,7 +32,8 @@ class Inspectable:
         """A ``networkx.MultiDiGraph`` with op, type, role and lines as attributes of the nodes."""
         from graphc.drawing import to_networkx
 
-        return to_networkx(getattr(self, "graph", self))
+        graph: Any = getattr(self, "graph", self)
+        return to_networkx(graph)
 
     def _repr_html_(self) -> str:
         from graphc.drawing import repr_html

@@ -100,14 +100,16 @@ class TrainingStep:
             "state": state,
             "step": np.zeros((), np.int64),
         }
-        self._setup(Owned.copy_of(whole), Options(backend or config.get(config.BACKEND), threads or config.get(config.THREADS)), has_aux)
-        self._program = training_program(loss, optimizer, state is not None, has_aux)
+        options = Options(backend or config.get(config.BACKEND), threads or config.get(config.THREADS))
+        self._setup(
+            Owned.copy_of(whole), options, has_aux, training_program(loss, optimizer, state is not None, has_aux)
+        )
 
-    def _setup(self, owned: Owned, options: Options, has_aux: bool) -> None:
+    def _setup(self, owned: Owned, options: Options, has_aux: bool, program: Callable[..., Any] | None) -> None:
         self._owned = owned
         self._options = options
         self._has_aux = has_aux
-        self._program: Callable[..., Any] | None = None
+        self._program = program
         self._executables: dict[Any, Executable] = {}
         self._lock = threading.RLock()
         self._lost = False
@@ -170,7 +172,10 @@ class TrainingStep:
             if key in self._executables:
                 return self._executables[key]
             if self._program is None:
-                known = "; ".join(str([str(a.type) for a in e.program.arguments[len(self._owned.arrays) :]]) for e in self._executables.values())
+                known = "; ".join(
+                    str([str(a.type) for a in e.program.arguments[len(self._owned.arrays) :]])
+                    for e in self._executables.values()
+                )
                 raise TypeError(
                     f"this step was loaded from a file and was saved for batches {known} only; "
                     "make a TrainingStep from the source for other shapes"
@@ -215,7 +220,9 @@ class TrainingStep:
 
     def contents(self) -> tuple[dict[str, Any], dict[str, bytes | np.ndarray]]:
         if not self._executables:
-            raise RuntimeError("this step has not been compiled yet: call it once, or step.executable(*batch), then save")
+            raise RuntimeError(
+                "this step has not been compiled yet: call it once, or step.executable(*batch), then save"
+            )
         executables = []
         sections: dict[str, bytes | np.ndarray] = {f"owned.{k}": a for k, a in enumerate(self._owned.arrays)}
         for k, exe in enumerate(self._executables.values()):
@@ -247,7 +254,7 @@ class TrainingStep:
                 raise
             raise FileFormatError(file.path, f"is not a saved training step ({error})") from None
         step = cls.__new__(cls)
-        step._setup(Owned(arrays, tree), Options(), has_aux)
+        step._setup(Owned(arrays, tree), Options(), has_aux, None)
         for k, part in enumerate(parts):
             exe = load_executable(Part(file, part, f"e{k}."), trust)
             check_owned(exe, arrays, file.path)
@@ -301,7 +308,9 @@ class Part:
         return self._file.blob(self._prefix + name)
 
 
-def training_program(loss: Callable[..., Any], optimizer: Optimizer, has_state: bool, has_aux: bool) -> Callable[..., Any]:
+def training_program(
+    loss: Callable[..., Any], optimizer: Optimizer, has_state: bool, has_aux: bool
+) -> Callable[..., Any]:
     """The function of one step: ``(owned, *batch) -> (loss or (loss, aux), new owned)``."""
     wants_key = "key" in parameters_of(loss)
 

@@ -6,28 +6,37 @@
 >>> unflatten(tree, [10, 20])
 {'w': 10, 'b': [20, None]}
 
-Dicts match by key: two dicts with the same keys in another order have equal trees, leaves in the order of the first
-key order seen is not relied upon, they are sorted where keys compare and in insertion order otherwise.
+Dicts match by key: two dicts with the same keys in another order have equal trees, and their leaves come in the same
+order (of the sorted keys):
+
+>>> flatten({"b": 1, "a": 2})[1] == flatten({"a": 10, "b": 20})[1]
+True
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The structure of a pytree: ``kind`` is leaf, none, dict, list, tuple, namedtuple or dataclass."""
+    """The structure of a pytree: ``kind`` is leaf, none, dict, list, tuple, namedtuple or dataclass.
+
+    ``type`` is the class of a namedtuple or dataclass; every dict has ``dict``. ``order`` and ``rebuild`` say how a dict
+    listed its keys and of which class it was: they serve rebuilding alone, so that dicts match by key.
+    """
 
     kind: str
     children: tuple[Tree, ...] = ()
     keys: tuple[Any, ...] = ()
     type: type | None = None
-    # The order in which an input dict listed its keys, for rebuilding; equal dicts have equal trees.
     order: tuple[int, ...] = dataclasses.field(default=(), compare=False)
+    rebuild: Callable[[dict], Any] | None = dataclasses.field(default=None, compare=False)
 
     @property
     def size(self) -> int:
@@ -51,8 +60,12 @@ def _paths(tree: Tree, prefix: str) -> Iterator[str]:
     if tree.kind == "leaf":
         yield prefix
     for key, child in zip(tree.keys, tree.children, strict=True):
-        plain = tree.kind in ("dict", "namedtuple", "dataclass") and isinstance(key, str) and key.isidentifier()
-        yield from _paths(child, f"{prefix}.{key}" if plain else f"{prefix}[{key!r}]")
+        yield from _paths(child, _step(tree, prefix, key))
+
+
+def _step(tree: Tree, prefix: str, key: Any) -> str:
+    plain = tree.kind in ("dict", "namedtuple", "dataclass") and isinstance(key, str) and key.isidentifier()
+    return f"{prefix}.{key}" if plain else f"{prefix}[{key!r}]"
 
 
 def flatten(value: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], Tree]:
@@ -72,13 +85,14 @@ def _flatten(value: Any, leaves: list[Any], is_leaf: Callable[[Any], bool] | Non
         keys = list(value)
         order = sorted_keys(keys)
         children = tuple(_flatten(value[k], leaves, is_leaf) for k in order)
-        return Tree("dict", children, tuple(order), kind, tuple(order.index(k) for k in keys))
+        place = {k: n for n, k in enumerate(order)}
+        return Tree("dict", children, tuple(order), dict, tuple([place[k] for k in keys]), dict_maker(value))
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
         children = tuple(_flatten(v, leaves, is_leaf) for v in value)
         return Tree("namedtuple", children, tuple(kind._fields), kind)
-    if kind is list or kind is tuple:
+    if isinstance(value, (list, tuple)):
         children = tuple(_flatten(v, leaves, is_leaf) for v in value)
-        return Tree(kind.__name__, children, tuple(range(len(children))))
+        return Tree("list" if isinstance(value, list) else "tuple", children, tuple(range(len(children))))
     if dataclasses.is_dataclass(value) and not isinstance(value, type) and not hasattr(kind, "is_pytree_leaf"):
         names = tuple(f.name for f in dataclasses.fields(value))
         children = tuple(_flatten(getattr(value, n), leaves, is_leaf) for n in names)
@@ -112,8 +126,7 @@ def _unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
         case "dict":
             pairs = list(zip(tree.keys, children, strict=True))
             ordered = [pairs[k] for k in tree.order] if tree.order else pairs
-            plain = dict(ordered)
-            return plain if tree.type in (None, dict) else _rebuild_dict(tree.type, plain)
+            return dict(ordered) if tree.rebuild is None else tree.rebuild(dict(ordered))
         case "list":
             return children
         case "tuple":
@@ -130,11 +143,42 @@ def _unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
     raise ValueError(f"unknown tree kind {tree.kind!r}")
 
 
-def _rebuild_dict(kind: Any, plain: dict) -> Any:
-    try:
-        return kind(plain)
-    except TypeError:  # a defaultdict takes its factory first
-        return plain
+def dict_maker(value: dict) -> Callable[[dict], Any] | None:
+    """What makes a dict of the class of ``value`` again; None for a plain one."""
+    if type(value) is dict:
+        return None
+    if isinstance(value, defaultdict):
+        return partial(type(value), value.default_factory)
+    return type(value)
+
+
+def difference(expected: Tree, given: Tree, path: str = "") -> str:
+    """Where two trees first differ, in words.
+
+    >>> difference(flatten({"w": [1, 2]})[1], flatten({"w": [1]})[1])
+    "at 'w': expected a list of 2, got a list of 1"
+    """
+    alike = expected.kind == given.kind and expected.keys == given.keys and expected.type is given.type
+    if alike:
+        for key, one, other in zip(expected.keys, expected.children, given.children, strict=True):
+            if one != other:
+                return difference(one, other, _step(expected, path, key))
+    place = path.removeprefix(".")
+    return (f"at {place!r}: " if place else "") + f"expected {described(expected)}, got {described(given)}"
+
+
+def described(tree: Tree) -> str:
+    """``tree`` in a few words: its own kind, and how many or which children."""
+    match tree.kind:
+        case "leaf":
+            return "an array or number"
+        case "none":
+            return "None"
+        case "dict":
+            return f"a dict with the keys {list(tree.keys)}"
+        case "namedtuple" | "dataclass":
+            return f"a {tree.kind} {tree.type.__name__}"  # type: ignore[union-attr]
+    return f"a {tree.kind} of {len(tree.children)}"
 
 
 def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
@@ -148,7 +192,7 @@ def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     for other in rest:
         more, other_structure = flatten(other)
         if other_structure != structure:
-            raise ValueError(f"trees differ: {structure} and {other_structure}")
+            raise ValueError(f"the trees differ: {difference(structure, other_structure)}")
         others.append(more)
     return unflatten(structure, [function(*parts) for parts in zip(leaves, *others, strict=True)])
 

@@ -6,6 +6,7 @@ compared range by range; nothing that the planner worked out is believed.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -26,6 +27,10 @@ class Bytes:
         return self.memory == other.memory and self.start < other.stop and other.start < self.stop
 
 
+#: Bytes that live in the arena, the value (-1: none), and what to call it.
+Entry = tuple[Bytes, int, str]
+
+
 def check_plan(plan: Plan) -> None:
     """Raise PlanError where the plan is wrong: a value outside its memory, two live values that overlap, kernels of one
     stage where one writes what another touches, an in-place pair or a donation that is not legal, a read before a write.
@@ -44,6 +49,7 @@ class _Check:
 
     def run(self) -> None:
         self.check_places()
+        self.check_types()
         self.check_order()
         self.check_arena()
         for number, kernels in enumerate(self.schedule.stages):
@@ -93,6 +99,15 @@ class _Check:
             if block.offset < 0 or block.offset % 64 or block.offset + block.size > plan.arena_bytes:
                 raise PlanError(f"the block of {kernel.name} leaves the arena of {plan.arena_bytes} bytes")
 
+    def check_types(self) -> None:
+        """The body of a kernel takes and gives exactly the values that it is bound to."""
+        values = self.schedule.values
+        for kernel in self.schedule.kernels:
+            have = (*kernel.body.input_types, *kernel.body.output_types)
+            bound = (*kernel.args, *kernel.results)
+            if have != tuple(values[v].type for v in bound):
+                raise PlanError(f"{kernel.name} computes {have} and is bound to {[f'%{v}' for v in bound]}")
+
     # -------------------------------------------------------------------------------------------- when they live
 
     def check_order(self) -> None:
@@ -125,23 +140,36 @@ class _Check:
                 for kernel in kernels
                 for r, a in self.plan.in_place.get(kernel, ())
             }
-        starting: dict[int, list[tuple[int, Bytes, str]]] = {}
-        for v, number in self.born.items():
+        entries: dict[int, list[Entry]] = {}
+        leaving: dict[int, list[Entry]] = {}
+        for v, first in self.born.items():
             if self.schedule.values[v].kind == "temporary":
-                starting.setdefault(number, []).append((v, self.bytes_of(v), f"%{v}"))
-        live: list[tuple[int, Bytes, str]] = []
+                entry = (self.bytes_of(v), v, f"%{v}")
+                entries.setdefault(first, []).append(entry)
+                leaving.setdefault(self.dies[v], []).append(entry)
         for number, kernels in enumerate(self.schedule.stages):
-            live = [entry for entry in live if self.dies[entry[0]] >= number] + starting.get(number, [])
-            here = list(live)
             for kernel in kernels:
                 if kernel in self.plan.blocks:
                     block = self.plan.blocks[kernel]
-                    here.append((-1, Bytes("arena", block.offset, block.offset + block.size), f"block of {kernel.name}"))
-            here = sorted((e for e in here if e[1].start < e[1].stop), key=lambda e: (e[1].start, e[1].stop))
-            for left, right in overlaps(here):
-                pair = (left[0], right[0])
-                if pair not in pairs[number] and pair[::-1] not in pairs[number]:
-                    raise PlanError(f"{left[2]} and {right[2]} share bytes in stage {number}")
+                    span = Bytes("arena", block.offset, block.offset + block.size)
+                    entries.setdefault(number, []).append((span, -1, f"block of {kernel.name}"))
+                    leaving.setdefault(number, []).append(entries[number][-1])
+        live: list[Entry] = []  # by their starts; apart from in-place pairs of this stage they are disjoint
+        for number in range(len(self.schedule.stages)):
+            for entry in entries.get(number, ()):
+                if entry[0].start == entry[0].stop:
+                    continue
+                at = bisect.bisect_left(live, entry[0].start, key=lambda e: e[0].start)
+                for other in neighbours(live, at, entry[0]):
+                    if not {(entry[1], other[1]), (other[1], entry[1])} & pairs[number]:
+                        raise PlanError(f"{entry[2]} and {other[2]} share bytes in stage {number}")
+                live.insert(at, entry)
+            for entry in leaving.get(number, ()):
+                if entry[0].start != entry[0].stop:
+                    at = bisect.bisect_left(live, entry[0].start, key=lambda e: e[0].start)
+                    while live[at] is not entry:
+                        at += 1
+                    del live[at]
 
     # -------------------------------------------------------------------------------------------- stages
 
@@ -220,6 +248,18 @@ class _Check:
                 if span.start < block.offset or span.stop > block.offset + block.size:
                     raise PlanError(f"{kernel.name}: {what} is outside the kernel's block")
             check_plan(body)
+
+
+def neighbours(live: list[Entry], at: int, span: Bytes) -> list[Entry]:
+    """The entries of ``live``, sorted by start, that share bytes with ``span``, which would be inserted at ``at``.
+
+    At most two entries begin at one place (an in-place pair), and only they overlap; so a few steps to either side do.
+    """
+    found = [e for e in live[max(at - 2, 0) : at] if e[0].meets(span)]
+    while at < len(live) and live[at][0].start < span.stop:
+        found.append(live[at])
+        at += 1
+    return found
 
 
 def overlaps(entries: list[tuple[int, Bytes, str]]) -> Iterator[tuple[tuple[int, Bytes, str], tuple[int, Bytes, str]]]:

@@ -177,19 +177,19 @@ class _Lowering:
         group = cut.group[item]
         assert group is not None
         body = _Body(self, group)
-        operands = tuple(body.raw(o) for o in cut.reads(item))
+        operands = tuple(body.raw(o) if template != "control" else body.parameter(o) for o in cut.reads(item))
         computed = body.add(node.op, operands, node.attrs, node.type, node)
         outputs, results = [computed], []
         if isinstance(node.type, TensorType):
-            results = [self.written(item)]
+            results = [self.view(self.written(item), node.type.shape)]
         else:
             read = {self.graph.nodes[r]["index"]: r for r in cut.readers[item] if cut.what[r] == ITEM}
             outputs = []
             for k, type in enumerate(node.type.items):
                 outputs.append(body.item(computed, k, type))
-                results.append(
-                    self.written(read[k]) if k in read else self.new_value(type, "temporary", cut.number[node])
-                )
+                unread = k not in read
+                value = self.new_value(type, "temporary", cut.number[node]) if unread else self.written(read[k])
+                results.append(self.view(value, type.shape))
         shape = node.type.shape if isinstance(node.type, TensorType) else ()
         bodies = tuple(fuse(inner) for inner in node.bodies) if template == "control" else ()
         return body.kernel(f"k{number}", template, Domain(shape), outputs, results, [item], bodies)
@@ -229,7 +229,8 @@ class _Body:
         self.lowering = lowering
         self.cut = lowering.cut
         self.group = group
-        self.inputs: dict[int, Node] = {}  # value -> body input
+        self.inputs: list[tuple[int, Node]] = []  # values with their body inputs
+        self.input_of: dict[int, Node] = {}
         self.nodes: list[Node] = []
         self.lines: dict[Node, tuple[Line, ...]] = {}
         self.computed: dict[int, Node] = {}  # member -> body node
@@ -250,20 +251,29 @@ class _Body:
         return self.made[key]
 
     def argument(self, value: int) -> Node:
-        if value not in self.inputs:
-            type = self.lowering.values[value].type
-            attrs = (("name", f"x{len(self.inputs)}"), ("type", type))
-            self.inputs[value] = Node(INPUT, (), attrs, type)
-        return self.inputs[value]
+        if value not in self.input_of:
+            self.input_of[value] = self.new_input(value)
+        return self.input_of[value]
+
+    def new_input(self, value: int) -> Node:
+        type = self.lowering.values[value].type
+        node = Node(INPUT, (), (("name", f"x{len(self.inputs)}"), ("type", type)), type)
+        self.inputs.append((value, node))
+        return node
+
+    def parameter(self, o: int) -> Node:
+        """Operand ``o`` of a control op as an input of its own: its bodies are bound to arguments by position."""
+        root = self.lowering.root_value(self.cut.root[o])
+        return self.new_input(self.lowering.view(root, self.cut.type(o).shape))
 
     def kernel(
         self, name: str, template: str, domain: Domain, outputs: Sequence[Node], results: Sequence[int],
         members: Sequence[int], bodies: tuple[Schedule, ...] = (),
     ) -> Kernel:  # fmt: skip
-        inputs = tuple(self.inputs.values())
+        inputs = tuple(node for _, node in self.inputs)
         graph = Graph(name, inputs, tuple(outputs), (*inputs, *self.nodes), self.lines)
         numbers = tuple(dict.fromkeys(self.cut.number[self.cut.node(m)] for m in members))
-        return Kernel(name, template, domain, graph, tuple(self.inputs), tuple(results), bodies, numbers)
+        return Kernel(name, template, domain, graph, tuple(value for value, _ in self.inputs), tuple(results), bodies, numbers)
 
     # ---------------------------------------------------------------------------------------- members
 

@@ -597,7 +597,7 @@ class Grouping:
                 into = {leaving.get(r) or self.group[r] for r in self.readers[item]}
                 if len(into) == 1:
                     (host,) = into
-                    if host is not group and host is not None and host.core == "loop":
+                    if host is not group and host is not None and host.core != "closed":
                         leaving[item] = host
                         tails.setdefault(host, []).append(item)
             for host, tail in tails.items():

@@ -692,11 +692,13 @@ def inlined(body: Graph, operands: Collection[Node]) -> tuple[Node, ...]:
     """``body`` built on ``operands`` in the current builder; nodes without lines get those of the node that held it."""
     builder = current_builder()
     mapping: dict[Node, Node] = dict(zip(body.inputs, operands, strict=True))
-    outputs = copy_nodes(builder, body.nodes, mapping, body.outputs, body)
-    if builder.origin:
-        for node in body.nodes:
-            if node not in body.lines and node.op.name != "input":
-                builder.add_lines(mapping[node], builder.origin)
+    outputs = copy_nodes(builder, body.nodes, mapping, body.outputs)
+    for node in body.nodes:
+        lines = body.lines.get(node, builder.origin)
+        if lines and node.op.kind != "input":  # an operand has lines of its own
+            builder.add_lines(mapping[node], lines)
+    for order, primal, adjoint in body.adjoints:
+        builder.add_adjoint(order, mapping[primal], mapping[adjoint])
     return outputs
 
 

@@ -115,7 +115,7 @@ class Maker:
         if x.type.dtype is bool_:
             return self.pick(ops.reduce_and, ops.reduce_or)(x, axes=axes)
         if self.chance(0.1):
-            return self.pick(ops.argmax, ops.argmin)(x, axis=axes[0])
+            return ops.cast(self.pick(ops.argmax, ops.argmin)(x, axis=axes[0]), to=i32)
         y = self.pick(ops.reduce_sum, ops.reduce_max, ops.reduce_min, ops.reduce_sum)(x, axes=axes)
         if self.chance(0.6):  # broadcast back, as normalisations do
             self.pool.append(y)

@@ -33,12 +33,13 @@ WIDEST = 2048  # bytes of a row of a block at most
 SUMS = 16 << 10  # bytes of the sums of a block: half of a small first cache
 CHUNK = 512  # depth that a strip is computed over at a time: its rows of the left operand stay in the first cache
 RESIDENT = 2048  # depth up to which all panels of a block are packed at once and kept for the next unit
-STREAMED_SUMS = 128 << 10  # bytes of the sums of a block where chunks of panels are packed again for every block
+FAR, CACHE_LINE = 192, 64  # the same where the left operand jumps so many bytes at each step
+STREAMED, STREAMED_ROW, STREAMED_SUMS = 384, 1024, 192 << 10  # chunk; bytes of a row of a block; bytes of its sums
+PAD = 16  # elements between rows of sums: rows a power of two apart would fall on one another in the cache
 DIRECT_STRIPS = 4  # strips of a block up to which packing its columns does not pay (measured)
 DOT_ROWS, DOT_DEPTH = 8, 32  # `dots` is taken up to so many rows, from such a depth on
 
 Strides = tuple[int, ...]
-Deep = tuple[str, int, int, int]  # an outer contracted axis: variable, extent, stride left, stride right
 
 
 # ------------------------------------------------------------------------------------------------ the problem
@@ -175,18 +176,19 @@ class Blocks:
     column_blocks: int
 
 
-def cut(p: Problem, tile: tiling.Tile | None, depth: int) -> Blocks:
+def cut(p: Problem, tile: tiling.Tile | None, depth: int, streamed: bool = False) -> Blocks:
     """Blocks by extents alone (and the height of tiles, on which no result depends).
 
     ``depth`` is what the columns of a block are packed for at a time: wide blocks write long rows, as long as their
-    panels fit into the second cache. Sums of a block fit into the first.
+    panels fit into the second cache. Sums of a block fit into the first, but where chunks are packed for every block.
     """
     element = p.compute.itemsize
     grain, height = (LANES, 1) if tile is None else (tile.columns, tile.rows)
-    widest = max(min(PANELS // (max(depth, 1) * element), WIDEST // element) // grain, 1) * grain
+    longest = STREAMED_ROW if streamed else min(PANELS // max(depth, 1), WIDEST)
+    widest = max(longest // element // grain, 1) * grain
     column_blocks = -(-p.columns // widest)
     columns = _rounded(-(-p.columns // max(column_blocks, 1)), grain)
-    tallest = max(SUMS // (columns * element) // height, 1) * height
+    tallest = max((STREAMED_SUMS if streamed else SUMS) // (columns * element) // height, 1) * height
     row_blocks = -(-p.rows // tallest)
     rows = _rounded(-(-p.rows // max(row_blocks, 1)), height)
     return Blocks(rows, columns, -(-p.rows // max(rows, 1)), -(-p.columns // max(columns, 1)))
@@ -228,7 +230,7 @@ class _Writer:
 
     def write(self, way: _Way | None) -> Code:
         e, p = self.e, self.p
-        blocks = way.blocks if way else cut(p, None, False)
+        blocks = way.blocks if way else cut(p, None, 0)
         values = Values(e, p.layout)
         top, per_row, inner = self._levels()
         if way:
@@ -324,22 +326,18 @@ class _Writer:
     def _epilogue(self, way: _Way | None, values: Values, per_row: list[Node], inner: list[Node]) -> None:
         e, p = self.e, self.p
         row = "row" if p.row is None else self.index[p.row]
+        lane = "j" if p.lane is None else self.index[p.lane]
         with e.block(f"for {row} in range(row_low, row_high):"):
             of_row = values.child()
             of_row.emit(per_row, Point(tuple(self.index), None))
-            lane = "j" if p.lane is None else self.index[p.lane]
-            at_row = way.row(self, row) if way else ""
             for lanes in self._vectors(lane):
                 inside = of_row.child("" if lanes is None else "_")
+                inside.set(p.dot, "total")
                 if way:
-                    name = f"v{e.numbers[p.dot]}{inside.suffix}"
-                    scope = len(e.types)
-                    element = f"{at_row} * width + {lane} - {way.edge}"
-                    comment = f"v{e.numbers[p.dot]}: {p.dot.type.dtype} = dot"
-                    e.line(f"{name} = load(sums, {element}, {dtype_name(p.compute)}, {scope})", comment)
+                    name, element = inside.name(p.dot), f"({row} - {way.top}) * width + {lane} - {way.edge}"
+                    text = f"{name} = load(sums, {element}, {way.c_type}, {len(e.types)})"
+                    e.line(text, f"v{e.numbers[p.dot]}: {p.dot.type.dtype} = dot")
                     inside.set(p.dot, name)
-                else:
-                    inside.set(p.dot, "total")
                 at = Point(tuple(self.index), p.lane, lanes)
                 inside.emit(inner, at)
                 for position, node in enumerate(self.kernel.body.outputs, len(self.kernel.body.inputs)):
@@ -386,30 +384,42 @@ class _Way:
 
     def __init__(self, p: Problem, title: str, blocks: Blocks, cost: float) -> None:
         self.p, self.title, self.blocks, self.cost = p, title, blocks, cost
+        self.a_type, self.b_type, self.c_type = (dtype_name(t) for t in (p.left.dtype, p.right.dtype, p.compute))
+        #: the outer contracted axes: variable, extent, stride of the left operand, stride of the right operand
+        self.deep = [(f"q{k}", p.depth[k], p.left.depth[k], p.right.depth[k]) for k in range(len(p.depth) - 1)]
 
     def prepare(self, w: _Writer) -> None:
-        """Lines before the loop over units: strides, scratch."""
-        p = self.p
-        w.e.word(self.blocks.columns, "width")
+        """Lines before the loop over units: strides and scratch."""
+        p, blocks = self.p, self.blocks
+        w.e.word(blocks.columns + PAD, "width")
         w.e.word(p.along(p.left, p.row), "a_row")
         w.e.word(p.along(p.right, p.lane), "b_column")
         w.e.word(p.depth[-1], "depth")
         w.e.word(p.left.depth[-1], "a_step")
         w.e.word(p.right.depth[-1], "b_step")
         self.left, self.right = w.source(p.left), w.source(p.right)
-        self.a_type, self.b_type, self.c_type = (dtype_name(t) for t in (p.left.dtype, p.right.dtype, p.compute))
+        w.room("sums", (blocks.rows + self.height) * (blocks.columns + PAD), p.compute)
+
+    #: rows of sums beyond those of the block
+    height = 0
 
     def sums(self, w: _Writer) -> None:
+        """Lines that make the sums of a unit."""
         raise NotImplementedError
 
-    def row(self, w: _Writer, row: str) -> str:
-        """The text of the row of ``sums`` where row ``row`` of the result is."""
-        return f"({row} - {self.top})"
+    def over_deep(self, e: Emission) -> contextlib.AbstractContextManager[None]:
+        """Loops over the outer contracted axes."""
+        return _nested(e, [(q, str(n)) for q, n, _, _ in self.deep])
 
-    def deep_loops(self, w: _Writer) -> list[Deep]:
-        """The outer contracted axes as (variable, extent, stride left, stride right)."""
-        p = self.p
-        return [(f"q{k}", p.depth[k], p.left.depth[k], p.right.depth[k]) for k in range(len(p.depth) - 1)]
+    def left_at(self, element: str) -> str:
+        return f"advance({self.left}, {linear((element, 1), *((q, s) for q, _, s, _ in self.deep))}, {self.a_type})"
+
+    def right_at(self, element: str) -> str:
+        return f"advance({self.right}, {linear((element, 1), *((q, s) for q, _, _, s in self.deep))}, {self.b_type})"
+
+    def more(self, *inner: str) -> str:
+        """An expression that is 0 at the first place of the contracted axes: from there on, sums are added to."""
+        return " + ".join([*(q for q, _, _, _ in self.deep), *inner]) or "0"
 
 
 @contextlib.contextmanager
@@ -432,177 +442,151 @@ def _chunks(e: Emission) -> Iterator[None]:
 
 
 class _Tiles(_Way):
-    """Strips of register tiles."""
+    """Strips of register tiles.
+
+    A block's rows are cut into strips from the top; the last one is shifted up where it would not be whole. The right
+    operand is read where it lies (``direct``), packed for a block and kept for the next unit, or, where the depth is too
+    long for that, streamed: a chunk is packed and its products are added to the whole block.
+    """
 
     def __init__(self, p: Problem, tile: tiling.Tile) -> None:
-        self.tile = tile
-        total = math.prod(p.depth)
+        self.tile, self.height = tile, tile.rows
         strips = -(-p.rows // tile.rows)
         fits = p.along(p.right, p.lane) == 1 and p.right.dtype is p.compute and p.columns >= tile.columns
-        self.packed = not (fits and strips <= DIRECT_STRIPS)
-        self.streamed = self.packed and total > RESIDENT
-        self.widened = p.left.dtype is not p.compute
-        chunks = -(-p.depth[-1] // CHUNK)
-        self.chunk = -(-p.depth[-1] // chunks)
-        how = "streamed panels" if self.streamed else "panels" if self.packed else "no packing"
+        self.direct = fits and strips <= DIRECT_STRIPS
+        far = abs(p.left.depth[-1]) * p.compute.itemsize >= CACHE_LINE
+        self.streamed = not self.direct and math.prod(p.depth) > (FAR if far else RESIDENT)
+        chunk = STREAMED if self.streamed else CHUNK
+        self.chunk = -(-p.depth[-1] // -(-p.depth[-1] // chunk))
+        self.pack_left = p.left.dtype is not p.compute or self.streamed
+        self.top = "row_low" if self.streamed else "top"
+        self.edge = "edge" if self.direct else "low"
+        how = "no packing" if self.direct else "streamed panels" if self.streamed else "panels"
+        title = f"tiles of {tile.rows} x {tile.columns}, {how}" + (", left packed" if self.pack_left else "")
         speed = 60.0 if tile.lanes * tile.vectors * p.compute.itemsize >= 128 else 25.0
-        title = f"tiles of {tile.rows} x {tile.columns}, {how}"
-        super().__init__(p, title, cut(p, tile, self.streamed), p.compute.itemsize / 4 / speed)
-        self.top = "top"
-        self.edge = "low" if self.packed else "edge"
+        super().__init__(p, title, cut(p, tile, self.chunk if self.streamed else math.prod(p.depth), self.streamed), 1 / speed)
 
     def prepare(self, w: _Writer) -> None:
         super().prepare(w)
         p, tile, blocks = self.p, self.tile, self.blocks
         w.e.require(tiling.strip(p.compute, tile))
-        w.room("sums", (blocks.rows + tile.rows) * blocks.columns + LANES, p.compute)
         w.e.word(self.chunk, "chunk")
-        if self.packed:
+        if not self.direct:
             w.e.require(tiling.pack(p.right.dtype, tile.columns))
-            depth = self.chunk if self.streamed else math.prod(p.depth)
-            w.room("panels", blocks.columns * depth + LANES, p.compute)
-        if self.widened:
-            w.e.require(tiling.widen(p.left.dtype))
-            w.room("wide", tile.rows * self.chunk + LANES, p.compute)
-        if self.packed and not self.streamed:
+            w.room("panels", blocks.columns * (self.chunk if self.streamed else math.prod(p.depth)) + LANES, p.compute)
+        if self.pack_left:
+            w.e.require(tiling.pack(p.left.dtype, tile.rows))
+            w.room("lefts", (blocks.rows if self.streamed else tile.rows) * self.chunk + LANES, p.compute)
+        if not (self.direct or self.streamed):
             w.e.line(f"packed = 0 - {1 << 62}", "where the packed columns start in the right operand")
 
     def sums(self, w: _Writer) -> None:
         e, tile = w.e, self.tile
-        e.line(f"top = min(row_low, rows - {tile.rows})", "a last strip that is short starts earlier")
+        if not self.streamed:
+            e.line(f"top = min(row_low, rows - {tile.rows})")
         e.line(f"a_at = {w.at(self.p.left)}")
-        if not self.packed:
+        if self.direct:
             e.line(f"edge = min(low, columns - {tile.columns})")
-        e.line(f"b_at = {linear((w.at(self.p.right), 1))} + {self.edge} * b_column")
-        if self.packed:
+            e.line(f"b_at = {w.at(self.p.right)} + edge * b_column")
+        else:
+            e.line(f"b_at = {w.at(self.p.right)} + low * b_column")
             e.line(f"count = (high - low + {tile.columns - 1}) // {tile.columns}")
-        if self.streamed:
+        if self.direct:
+            self._direct(w)
+        elif self.streamed:
             self._streamed(w)
-            return
-        if self.packed:
-            self._pack_all(w)
-        with e.block(f"for i in range(top, row_high, {tile.rows}):"):
-            e.line(f"strip = min(i, row_high - {tile.rows})")
-            self._strip(w)
+        else:
+            self._resident(w)
 
-    def _pack_all(self, w: _Writer) -> None:
-        """All panels of the block, one region for each place on the outer contracted axes."""
+    def _resident(self, w: _Writer) -> None:
+        """All panels of the block, one region for each place on the outer contracted axes; then strip after strip."""
         e = w.e
+        number = "0"
+        for q, n, _, _ in self.deep:
+            number = q if number == "0" else f"({number} * {n} + {q})"
+        region = "" if number == "0" else f"{number} * count * {self.tile.columns} * depth + "
         with e.block("if packed != b_at:"):
-            deep = self.deep_loops(w)
-            with _nested(e, [(q, str(n)) for q, n, _, _ in deep]):
-                source = linear(("b_at", 1), *((q, right) for q, _, _, right in deep))
-                self._pack(w, source, self._region(deep), "depth")
+            with self.over_deep(e):
+                self._pack_right(w, self.right_at("b_at"), f"advance(panels, {region}0, {self.c_type})", "depth")
             e.line("packed = b_at")
+        with self._strips(w), self.over_deep(e), _chunks(e):
+            panels = f"advance(panels, {region}k * {self.tile.columns}, {self.c_type})"
+            self._call(w, panels, str(self.tile.columns), f"{self.tile.columns} * depth", "count", "strip - top")
 
-    def _region(self, deep: Sequence[Deep]) -> str:
-        """The first element of the panels for a place on the outer contracted axes."""
-        if not deep:
-            return "0"
-        number = deep[0][0]
-        for q, n, _, _ in deep[1:]:
-            number = f"({number} * {n} + {q})"
-        return f"{number} * count * {self.tile.columns} * depth"
-
-    def _pack(self, w: _Writer, source: str, into: str, depth: str) -> None:
-        target = "panels" if into == "0" else f"advance(panels, {into}, {self.c_type})"
-        w.e.line(
-            f"tile_pack(advance({self.right}, {source}, {self.b_type}), b_step, b_column, {target}, {depth}, high - low, "
-            f"{self.b_type}, {self.tile.columns})"
-        )
-
-    def _strip(self, w: _Writer) -> None:
-        """One strip over the whole depth, a chunk at a time."""
+    def _direct(self, w: _Writer) -> None:
+        """Columns where they lie; those of a last panel that is not whole are computed once more, as a whole panel."""
         e, tile = w.e, self.tile
-        deep = self.deep_loops(w)
-        if not self.packed:
-            right = linear(("b_at + k * b_step", 1), *((q, s) for q, _, _, s in deep))
+        with self._strips(w):
             e.line(f"count = (high - edge) // {tile.columns}")
-            self._chunked(w, f"advance({self.right}, {right}, {self.b_type})", "b_step", str(tile.columns), "count", "0")
-            if self.p.lane == 0 or self.p.columns % tile.columns:
-                with e.block(f"if count * {tile.columns} < high - edge:", "the last columns once more, as a whole panel"):
-                    e.line(f"back = high - edge - {tile.columns}")
-                    self._chunked(w, f"advance({self.right}, {right} + back, {self.b_type})", "b_step", "0", "1", "back")
-            return
-        start = f"{self._region(deep)} + k * {tile.columns}" if deep else f"k * {tile.columns}"
-        panels = f"advance(panels, {start}, {self.c_type})"
-        self._chunked(w, panels, str(tile.columns), f"{tile.columns} * depth", "count", "0")
-
-    def _chunked(self, w: _Writer, right: str, step: str, panel: str, count: str, column: str) -> None:
-        deep = self.deep_loops(w)
-        with _nested(w.e, [(q, str(n)) for q, n, _, _ in deep]), _chunks(w.e):
-            self._call(w, right, step, panel, count, column, "(strip - top)")
-
-    def _call(self, w: _Writer, right: str, step: str, panel: str, count: str, column: str, row: str) -> None:
-        """Call the micro-kernel for ``some`` of the depth; a left operand of half floats is widened first."""
-        e, tile = w.e, self.tile
-        deep = self.deep_loops(w)
-        strides = "a_row, a_step"
-        left = linear(("a_at + strip * a_row + k * a_step", 1), *((q, s) for q, _, s, _ in deep))
-        more = " + ".join([*(q for q, _, _, _ in deep), "k"])
-        source = f"advance({self.left}, {left}, {self.a_type})"
-        if self.widened:
-            if self.p.along(self.p.left, self.p.row) == 1:
-                widen, strides = f"a_step, a_row, wide, {tile.rows}, some, {tile.rows}", f"1, {tile.rows}"
-            else:
-                widen, strides = f"a_row, a_step, wide, some, {tile.rows}, some", "some, 1"
-            e.line(f"tile_widen({source}, {widen}, {self.a_type})")
-            source = "wide"
-        into = f"{row} * width" + (f" + {column}" if column != "0" else "")
-        e.line(
-            f"tile_strip({source}, {strides}, {right}, {step}, {panel}, {count}, advance(sums, {into}, {self.c_type}), width, "
-            f"some, {more}, {self.c_type}, {tile.rows}, {tile.vectors}, {tile.lanes})"
-        )
+            with self.over_deep(e), _chunks(e):
+                self._call(w, self.right_at("b_at + k * b_step"), "b_step", str(tile.columns), "count", "strip - top")
+            if self.p.lane != 0 and self.p.columns % tile.columns == 0:
+                return
+            with e.block(f"if count * {tile.columns} < high - edge:"):
+                e.line(f"back = high - edge - {tile.columns}")
+                with self.over_deep(e), _chunks(e):
+                    last = self.right_at("b_at + k * b_step + back")
+                    self._call(w, last, "b_step", "0", "1", "strip - top", "back")
 
     def _streamed(self, w: _Writer) -> None:
-        """Deep contractions: pack a chunk, add its products to the whole block, go on.
-
-        Rows that the last strip has in common with the one before are added up twice, in places of their own: those of
-        the last strip are ``again`` rows further on.
-        """
         e, tile = w.e, self.tile
-        deep = self.deep_loops(w)
-        e.line(f"turn = top + (row_high - top - 1) // {tile.rows} * {tile.rows}")
-        e.line(f"again = turn + {tile.rows} - row_high")
-        with _nested(e, [(q, str(n)) for q, n, _, _ in deep]), _chunks(e):
-            self._pack(w, linear(("b_at + k * b_step", 1), *((q, s) for q, _, _, s in deep)), "0", "some")
-            with e.block(f"for i in range(top, row_high, {tile.rows}):"):
-                e.line(f"strip = min(i, row_high - {tile.rows})")
-                self._call(w, "panels", str(tile.columns), f"{tile.columns} * some", "count", "0", "(i - top)")
+        with self.over_deep(e), _chunks(e):
+            self._pack_right(w, self.right_at("b_at + k * b_step"), "panels", "some")
+            self._pack_left(w, "row_low", "row_high - row_low")
+            with e.block(f"for strip in range(row_low, row_high, {tile.rows}):"):
+                left = f"advance(lefts, (strip - row_low) * some, {self.c_type})"
+                self._call(w, "panels", str(tile.columns), f"{tile.columns} * some", "count", "strip - row_low", left=left)
 
-    def row(self, w: _Writer, row: str) -> str:
-        if not self.streamed:
-            return super().row(w, row)
-        w.e.line(f"at = {row} - top")
-        with w.e.block(f"if {row} >= turn:"):
-            w.e.line("at = at + again")
-        return "at"
+    @contextlib.contextmanager
+    def _strips(self, w: _Writer) -> Iterator[None]:
+        with w.e.block(f"for i in range(top, row_high, {self.tile.rows}):"):
+            w.e.line(f"strip = min(i, row_high - {self.tile.rows})", "the last strip starts early rather than being short")
+            yield
+
+    def _pack_right(self, w: _Writer, source: str, target: str, depth: str) -> None:
+        arguments = f"{source}, b_step, b_column, {target}, {depth}, high - low, {self.b_type}, {self.tile.columns}"
+        w.e.line(f"tile_pack({arguments})")
+
+    def _pack_left(self, w: _Writer, row: str, count: str) -> None:
+        left = self.left_at(f"a_at + {row} * a_row + k * a_step")
+        w.e.line(f"tile_pack({left}, a_step, a_row, lefts, some, {count}, {self.a_type}, {self.tile.rows})")
+
+    def _call(
+        self, w: _Writer, right: str, step: str, panel: str, count: str, row: str, column: str = "", left: str = ""
+    ) -> None:
+        """Call the micro-kernel for one strip and ``some`` of the depth; ``left`` are its packed rows, if they are."""
+        e, tile = w.e, self.tile
+        if self.pack_left and not left:
+            left = "lefts"
+            self._pack_left(w, "strip", str(tile.rows))
+        strides = f"1, {tile.rows}" if left else "a_row, a_step"
+        left = left or self.left_at("a_at + strip * a_row + k * a_step")
+        into = f"advance(sums, ({row}) * width{' + ' + column if column else ''}, {self.c_type})"
+        e.line(
+            f"tile_strip({left}, {strides}, {right}, {step}, {panel}, {count}, {into}, width, some, {self.more('k')}, "
+            f"{self.c_type}, {tile.rows}, {tile.vectors}, {tile.lanes})"
+        )
 
 
 class _Dots(_Way):
     """Dot products along contiguous depth, a row at a time."""
 
     def __init__(self, p: Problem) -> None:
-        super().__init__(p, "dot products", cut(p, None, False), 1 / 12.0)
+        super().__init__(p, "dot products", cut(p, None, math.prod(p.depth)), 1 / 16)
 
     def prepare(self, w: _Writer) -> None:
         super().prepare(w)
         w.e.require(tiling.dots(self.p.left.dtype))
-        w.room("sums", self.blocks.rows * self.blocks.columns + LANES, self.p.compute)
         w.e.word(self.p.along(self.p.left, self.p.lane), "a_column")
 
     def sums(self, w: _Writer) -> None:
         e = w.e
-        deep = self.deep_loops(w)
         e.line(f"a_at = {w.at(self.p.left)} + low * a_column")
         e.line(f"b_at = {w.at(self.p.right)} + low * b_column")
-        with e.block("for i in range(row_low, row_high):"), _nested(e, [(q, str(n)) for q, n, _, _ in deep]):
-            left = linear(("a_at + i * a_row", 1), *((q, s) for q, _, s, _ in deep))
-            right = linear(("b_at", 1), *((q, s) for q, _, _, s in deep))
+        with e.block("for i in range(row_low, row_high):"), self.over_deep(e):
             e.line(
-                f"tile_dots(advance({self.left}, {left}, {self.a_type}), a_column, advance({self.right}, {right}, {self.b_type}), "
-                f"b_column, advance(sums, (i - row_low) * width, {self.c_type}), high - low, depth, "
-                f"{' + '.join(q for q, _, _, _ in deep) or '0'}, {self.a_type})"
+                f"tile_dots({self.left_at('a_at + i * a_row')}, a_column, {self.right_at('b_at')}, b_column, "
+                f"advance(sums, (i - row_low) * width, {self.c_type}), high - low, depth, {self.more()}, {self.a_type})"
             )
 
 
@@ -610,25 +594,17 @@ class _Lanes(_Way):
     """Sixteen sums side by side; both operands vary along the lanes (or neither does)."""
 
     def __init__(self, p: Problem) -> None:
-        super().__init__(p, "lanes", cut(p, None, False), 1 / 4.0)
-
-    def prepare(self, w: _Writer) -> None:
-        super().prepare(w)
-        w.room("sums", self.blocks.rows * self.blocks.columns + LANES, self.p.compute)
+        super().__init__(p, "lanes", cut(p, None, math.prod(p.depth)), 1 / 4)
 
     def sums(self, w: _Writer) -> None:
         e, p = w.e, self.p
-        deep = [*self.deep_loops(w), ("k", p.depth[-1], p.left.depth[-1], p.right.depth[-1])]
         e.line(f"a_at = {w.at(p.left)}")
         e.line(f"b_at = {w.at(p.right)}")
         with e.block(f"for j in range(low, high, {LANES}):"):
             e.line(f"total = splat(0, {self.c_type})")
-            with _nested(e, [*((q, str(n)) for q, n, _, _ in deep[:-1]), ("k", "depth")]):
-                factors = []
-                for pointer, operand, at, side in ((self.left, p.left, "a_at", 2), (self.right, p.right, "b_at", 3)):
-                    stride = p.along(operand, p.lane)
-                    place = Point((at, "j", *(q[0] for q in deep)), 1, "high - j")
-                    strides = (1, stride, *(q[side] for q in deep))
-                    factors.append(load_from(pointer, strides, operand.dtype, -1, place))
-                e.line(f"total = total + {factors[0]} * {factors[1]}")
+            with self.over_deep(e), e.block("for k in range(depth):"):
+                place = Point(("0", "j"), 1, "high - j")
+                a = load_from(self.left_at("a_at + k * a_step"), (0, p.along(p.left, p.lane)), p.left.dtype, -1, place)
+                b = load_from(self.right_at("b_at + k * b_step"), (0, p.along(p.right, p.lane)), p.right.dtype, -1, place)
+                e.line(f"total = total + {a} * {b}")
             e.line(f"store(sums, j - low, total, {self.c_type}, {len(e.types)})")

@@ -7,7 +7,7 @@ In kernel source (pointers, then int64; strides count elements; literals last)
     ``tile_strip(a, a_row, a_step, b, b_step, b_panel, panels, c, c_row, depth, accumulate, dtype, rows, vectors, lanes)``
     ``tile_pack(x, x_step, x_column, y, depth, columns, dtype, width)``
     ``tile_dots(x, x_row, y, y_row, out, count, depth, accumulate, dtype)``
-    ``tile_widen(x, x_outer, x_inner, y, y_outer, outer, inner, dtype)``
+    ``add_first(out, j, x, accumulate, dtype)``   out[j] = (out[j] +) lane 0 of x
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ def _call(name: str, parameters: str, literals: int, symbol: Callable[..., str])
 tile_strip = _call("tile_strip", "piipiiipiii", 3, tiling.strip_symbol)
 tile_pack = _call("tile_pack", "piipii", 1, tiling.pack_symbol)
 tile_dots = _call("tile_dots", "pipipiii", 0, tiling.dots_symbol)
-tile_widen = _call("tile_widen", "piipiii", 0, tiling.widen_symbol)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -232,7 +231,7 @@ class _count:
 def transpose_block(
     x: types.Type, i: types.Type, row: types.Type, dtype: types.Type, y: types.Type, j: types.Type, width: types.Type
 ) -> tuple[types.Type, Emit]:
-    """16 x 16 elements of ``dtype`` at x + i, ``row`` apart, transposed to y + j, ``width`` apart, as computed."""
+    """16 rows (below a width of 16: so many) of ``dtype`` at x + i, ``row`` apart, transposed to y + j, ``width`` apart."""
     for pointer in (x, y):
         simd.need(pointer, pointer=True)
     simd.need(i)
@@ -243,15 +242,24 @@ def transpose_block(
         memory = d if d.compute is d else simd.u16
         block = []
         for r in range(W):
+            if r >= apart:
+                block.append(block[0])  # no part of the panel
+                continue
             place = b.add(i, b.mul(row, ir.Constant(I64, r)))
             loaded = b.load(simd.element(b, x, place, d), typ=memory.llvm, align=d.itemsize)
             block.append(simd.Value(b, memory, loaded))
         for r, value in enumerate(transposed(block)):
             place = b.add(j, ir.Constant(I64, r * apart))
             wide = value if d.compute is d else simd.widen(value, d)
-            b.store(wide.ir, simd.element(b, y, place, d.compute), align=d.compute.itemsize)
+            part = wide.ir if apart >= W else _first_lanes(b, wide.ir, apart)
+            b.store(part, simd.element(b, y, place, d.compute), align=d.compute.itemsize)
 
     return types.void, emit
+
+
+def _first_lanes(b: ir.IRBuilder, vector: ir.Value, count: int) -> ir.Value:
+    mask = ir.Constant(simd.vector_type(I32, count), list(range(count)))
+    return b.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 
 
 def transposed(rows: list[simd.Value]) -> list[simd.Value]:
@@ -268,3 +276,26 @@ def transposed(rows: list[simd.Value]) -> list[simd.Value]:
         rows = merged
         distance //= 2
     return rows
+
+
+@simd.primitive
+def add_first(
+    out: types.Type, j: types.Type, x: types.Type, accumulate: types.Type, dtype: types.Type
+) -> tuple[types.Type, Emit]:
+    """out[j] = lane 0 of x, added to what is there where ``accumulate`` is not 0."""
+    simd.need(out, pointer=True)
+    simd.need(j)
+    simd.need(accumulate)
+    d = dtype_of(dtype)
+
+    def emit(b: ir.IRBuilder, out: ir.Value, j: ir.Value, x: ir.Value, accumulate: ir.Value, _: Any) -> None:
+        address = simd.element(b, out, j, d)
+        total = b.extract_element(x, ir.Constant(I32, 0))
+        with b.if_else(b.icmp_signed("!=", accumulate, ir.Constant(I64, 0))) as (add, overwrite):
+            with add:
+                before = b.load(address, typ=d.lane, align=d.itemsize)
+                b.store(b.fadd(before, total) if d.kind == "f" else b.add(before, total), address, align=d.itemsize)
+            with overwrite:
+                b.store(total, address, align=d.itemsize)
+
+    return types.void, emit

@@ -4,9 +4,9 @@ A contraction is computed strip by strip: a *strip* is ``rows`` rows of the resu
 as the register tile.  The routines below are compiled once, kept like kernels, and called by every contraction kernel:
 
 ``strip``   the micro-kernel: accumulators in registers, the whole depth in one loop, any strides of the left operand.
-``pack``    columns of the right operand, whatever its strides, as panels: ``width`` columns side by side at each depth.
+``pack``    columns of an operand, whatever its strides, as panels: ``width`` columns side by side at each depth. Half
+            floats become f32 there.
 ``dots``    dot products along contiguous depth, for results with few rows.
-``widen``   a block of f16 or bf16 as f32.
 
 Everything here is text and numbers; the machine code is emitted by :mod:`graphc.backends.cpu.tile`.
 """
@@ -135,11 +135,18 @@ def pack_symbol(element: str, width: int) -> str:
 def pack(element: DType, width: int) -> Routine:
     """Columns stored as ``element`` → panels of ``width`` columns of the computing type (called by ``tile_pack``).
 
-    Columns beyond the last are 0. Writes up to 15 elements past the last panel.
+    Columns beyond the last are 0.
     """
     symbol = pack_symbol(element.name, width)
+    group, e, c = min(width, W), element.name, compute(element).name
+    whole = group == W
     return symbol, _PACK.format(
-        symbol=symbol, e=element.name, c=compute(element).name, width=width, group=min(width, W), rest=W - min(width, W)
+        symbol=symbol,
+        e=e,
+        width=width,
+        group=group,
+        load=f"load(x, j + k * x_step, {e}, 0)" if whole else f"load_masked(x, j + k * x_step, {e}, 0, {group})",
+        store=f"store(y, into + k * {width}, v, {c}, 1)" if whole else f"store_masked(y, into + k * {width}, v, {c}, 1, {group})",
     )
 
 
@@ -153,25 +160,32 @@ def {symbol}(table, thread, threads):
     depth = word(table, 4)
     columns = word(table, 5)
     last = (columns + {width} - 1) // {width} * {width}
+    low = 0
+    while x_column == 1 and low < depth:  # lines in memory: few at a time, read along
+        high = min(low + 8, depth)
+        for j in range(0, last, {group}):
+            into = j // {width} * {width} * depth + j % {width}
+            if columns - j >= {group}:
+                for k in range(low, high):
+                    v = {load}
+                    {store}
+            else:
+                for k in range(low, high):
+                    v = load_masked(x, j + k * x_step, {e}, 0, columns - j)
+                    {store}
+        low = high
     for j in range(0, last, {group}):
         into = j // {width} * {width} * depth + j % {width}
-        some = min(columns - j, {group})
-        k = 0
-        if columns - j >= {W}:
-            if x_column == 1:
-                while k < depth:
-                    store(y, into + k * {width}, load(x, j + k * x_step, {e}, 0), {c}, 1)
-                    k = k + 1
-            elif x_step == 1:
-                while k + {W} <= depth:
-                    transpose_block(x, j * x_column + k, x_column, {e}, y, into + k * {width}, {width})
-                    k = k + {W}
+        k = low
+        while x_step == 1 and columns - j >= {group} and k + 16 <= depth:
+            transpose_block(x, j * x_column + k, x_column, {e}, y, into + k * {width}, {width})
+            k = k + 16
         while k < depth:
-            v = load_strided(x, j * x_column + k * x_step, x_column, {e}, 0, some)
-            store(y, into + k * {width}, v, {c}, 1)
+            v = load_strided(x, j * x_column + k * x_step, x_column, {e}, 0, min(columns - j, {group}))
+            {store}
             k = k + 1
     return 0
-""".replace("{W}", str(W))
+"""
 
 
 def dots_symbol(element: str) -> str:
@@ -179,9 +193,26 @@ def dots_symbol(element: str) -> str:
 
 
 def dots(element: DType) -> Routine:
-    """Dot products of rows stored as ``element``, contiguous along the depth (called by ``tile_dots``)."""
-    symbol = dots_symbol(element.name)
-    return symbol, _DOTS.format(symbol=symbol, e=element.name, c=compute(element).name)
+    """Dot products of rows stored as ``element``, contiguous along the depth (called by ``tile_dots``).
+
+    Eight at a time where the left row is one and the same. Every sum is taken in 16 lanes and the fixed tree.
+    """
+    symbol, e, c = dots_symbol(element.name), element.name, compute(element).name
+    rows = range(8)
+
+    def lines(indent: int, text: str) -> str:
+        return "\n".join(" " * indent + text.format(r=r, e=e, c=c) for r in rows)
+
+    return symbol, _DOTS.format(
+        symbol=symbol,
+        e=e,
+        c=c,
+        rows=len(rows),
+        starts=lines(8, "s{r} = zero"),
+        steps=lines(12, "s{r} = s{r} + v * load(y, m + {r} * y_row, {e}, 1)"),
+        rests=lines(12, "s{r} = s{r} + v * load_masked(y, m + {r} * y_row, {e}, 1, depth - k)"),
+        stores=lines(8, "add_first(out, j + {r}, reduce_add(s{r}), more, {c})"),
+    )
 
 
 _DOTS = """\
@@ -195,78 +226,32 @@ def {symbol}(table, thread, threads):
     count = word(table, 5)
     depth = word(table, 6)
     more = word(table, 7)
-    for j in range(0, count - 3, 4):
-        s0 = splat(0, {c})
-        s1 = splat(0, {c})
-        s2 = splat(0, {c})
-        s3 = splat(0, {c})
-        for k in range(0, depth, 16):
-            n = depth - k
+    zero = splat(0, {c})
+    j = 0
+    while x_row == 0 and j + {rows} <= count:
+{starts}
+        k = 0
+        while k + 16 <= depth:
+            m = j * y_row + k
+            v = load(x, k, {e}, 0)
+{steps}
+            k = k + 16
+        if k < depth:
+            m = j * y_row + k
+            v = load_masked(x, k, {e}, 0, depth - k)
+{rests}
+{stores}
+        j = j + {rows}
+    while j < count:
+        s = zero
+        k = 0
+        while k < depth:
             i = j * x_row + k
             m = j * y_row + k
-            if n >= 16:
-                s0 = s0 + load(x, i, {e}, 0) * load(y, m, {e}, 1)
-                s1 = s1 + load(x, i + x_row, {e}, 0) * load(y, m + y_row, {e}, 1)
-                s2 = s2 + load(x, i + 2 * x_row, {e}, 0) * load(y, m + 2 * y_row, {e}, 1)
-                s3 = s3 + load(x, i + 3 * x_row, {e}, 0) * load(y, m + 3 * y_row, {e}, 1)
-            else:
-                s0 = s0 + load_masked(x, i, {e}, 0, n) * load_masked(y, m, {e}, 1, n)
-                s1 = s1 + load_masked(x, i + x_row, {e}, 0, n) * load_masked(y, m + y_row, {e}, 1, n)
-                s2 = s2 + load_masked(x, i + 2 * x_row, {e}, 0, n) * load_masked(y, m + 2 * y_row, {e}, 1, n)
-                s3 = s3 + load_masked(x, i + 3 * x_row, {e}, 0, n) * load_masked(y, m + 3 * y_row, {e}, 1, n)
-        s0 = reduce_add(s0)
-        s1 = reduce_add(s1)
-        s2 = reduce_add(s2)
-        s3 = reduce_add(s3)
-        if more != 0:
-            s0 = s0 + splat_load(out, j, {c}, 2)
-            s1 = s1 + splat_load(out, j + 1, {c}, 2)
-            s2 = s2 + splat_load(out, j + 2, {c}, 2)
-            s3 = s3 + splat_load(out, j + 3, {c}, 2)
-        store_first(out, j, s0, {c}, 2)
-        store_first(out, j + 1, s1, {c}, 2)
-        store_first(out, j + 2, s2, {c}, 2)
-        store_first(out, j + 3, s3, {c}, 2)
-    for j in range(count // 4 * 4, count):
-        s = splat(0, {c})
-        for k in range(0, depth, 16):
             n = depth - k
-            s = s + load_masked(x, j * x_row + k, {e}, 0, n) * load_masked(y, j * y_row + k, {e}, 1, n)
-        s = reduce_add(s)
-        if more != 0:
-            s = s + splat_load(out, j, {c}, 2)
-        store_first(out, j, s, {c}, 2)
-    return 0
-"""
-
-
-def widen_symbol(element: str) -> str:
-    return f"graphc_widen_{element}"
-
-
-def widen(element: DType) -> Routine:
-    """A block of ``element`` as the computing type, contiguous along its inner axis (called by ``tile_widen``)."""
-    symbol = widen_symbol(element.name)
-    return symbol, _WIDEN.format(symbol=symbol, e=element.name, c=compute(element).name)
-
-
-_WIDEN = """\
-def {symbol}(table, thread, threads):
-    # y[i * y_outer + k] = x[i * x_outer + k * x_inner]
-    x = pointer(table, 0)
-    x_outer = word(table, 1)
-    x_inner = word(table, 2)
-    y = pointer(table, 3)
-    y_outer = word(table, 4)
-    outer = word(table, 5)
-    inner = word(table, 6)
-    for i in range(outer):
-        for k in range(0, inner, 16):
-            n = inner - k
-            if x_inner == 1 and n >= 16:
-                store(y, i * y_outer + k, load(x, i * x_outer + k, {e}, 0), {c}, 1)
-            else:
-                v = load_strided(x, i * x_outer + k * x_inner, x_inner, {e}, 0, n)
-                store_masked(y, i * y_outer + k, v, {c}, 1, n)
+            s = s + load_masked(x, i, {e}, 0, n) * load_masked(y, m, {e}, 1, n)
+            k = k + 16
+        add_first(out, j, reduce_add(s), more, {c})
+        j = j + 1
     return 0
 """

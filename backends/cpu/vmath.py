@@ -190,11 +190,13 @@ def _split(x: Value) -> tuple[Value, Value]:
     return high, plain_sub(x, high)
 
 
-def quotient(x: Value, y: Value, y_low: Value) -> Value:
-    """``x / (y + y_low)`` with little more than one rounding, for quotients that are normal numbers."""
+def quotient(x: Value, y: Value, y_low: Value, x_low: Value | None = None) -> Value:
+    """``(x + x_low) / (y + y_low)`` with little more than one rounding, for quotients that are normal numbers."""
     inverse = y.const(1.0) / y
     q = plain_mul(x, inverse)
     residual = plain_sub((-q).fma(y, x), plain_mul(q, y_low))
+    if x_low is not None:
+        residual = plain_add(residual, x_low)
     return residual.fma(inverse, q)
 
 
@@ -254,8 +256,7 @@ def _expm1_clamped(x: Value) -> Value:
 
 @elementwise()
 def expm1(x: Value) -> Value:
-    low = {f32: -20.0, f64: -40.0}[x.dtype]
-    result = _expm1_clamped(clamp(x, low, _EXP_RANGE[x.dtype][1]))
+    result = _expm1_clamped(clamp(x, *{f32: (-20.0, 88.8), f64: (-40.0, 709.9)}[x.dtype]))
     return (x.abs() < {f32: 2.0**-26, f64: 2.0**-55}[x.dtype]).where(x, result)
 
 
@@ -365,9 +366,10 @@ def _log_times(x: Value, factor: tuple[float, float], unit: tuple[float, float])
     return _log_ends(x, plain_add(base, plain_add(e.fma(unit[1], error), low)))
 
 
-_LOG2E = {f32: (1.442695, 1.925963033500011564e-08), f64: (1.4426950408889634, 2.0355273740931033e-17)}
-_LOG10E = {f32: (0.4342945, -1.0103050118726031e-08), f64: (0.4342944819032518, 1.098319650216765e-17)}
-_LOG10_2 = {f32: (0.30078125, 0.00024874566398119521), f64: (0.30102999566406652, 1.1451100898021838e-10)}
+# log2(e), log10(e) and log10(2), each in two parts
+_LOG2E = {f32: (1.442695, 1.9259629911266175e-08), f64: (1.4426950408889634, 2.0355273740931033e-17)}
+_LOG10E = {f32: (0.4342945, -1.0103050052231683e-08), f64: (0.4342944819032518, 1.098319650216765e-17)}
+_LOG10_2 = {f32: (0.301025390625, 4.605038981195214e-06), f64: (0.30102999566361177, 3.694239077158931e-13)}
 
 
 @elementwise()
@@ -521,15 +523,19 @@ def erf(x: Value) -> Value:
 def erfc(x: Value) -> Value:
     centre = _ERFCX_CENTRE[x.dtype]
     a = clamp(x.abs(), 0.0, _ERFC_ZERO[x.dtype])
-    polynomial = horner(plain_add(a, -centre) / plain_add(a, centre), _ERFCX[x.dtype])
+    t = plain_add(a, -centre) / plain_add(a, centre)
+    first, *others = _ERFCX[x.dtype]
+    polynomial, polynomial_low = two_sum(first, plain_mul(horner(t, others), t))
     twice = plain_mul(a, 2.0)
     d = plain_add(twice, 1.0)
     low = (twice > 1.0).where(plain_sub(1.0, plain_sub(d, twice)), plain_sub(twice, plain_add(d, -1.0)))
-    scaled = quotient(polynomial, d, low)
+    scaled = quotient(polynomial, d, low, polynomial_low)
     square, square_low = two_product(a, a)
     p, n, integer = _exp_parts(clamp(-square, _EXP_RANGE[x.dtype][0], 0.0), -square_low)
     positive = scale(p.fma(scaled, scaled), n, integer)
-    return (x < 0.0).where(plain_sub(2.0, positive), positive)
+    result = (x < 0.0).where(plain_sub(2.0, positive), positive)
+    near = horner(plain_mul(x, x), _ERF[x.dtype]).fma(x, x)
+    return (x.abs() < 0.5).where(plain_sub(1.0, near), result)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -537,8 +543,8 @@ def erfc(x: Value) -> Value:
 
 # pi/2 in three parts of full precision, for hosts with FMA: the first difference is exact
 _HALF_PI = {
-    f32: (1.5707964, -4.371139e-08, -1.7151245e-15),
-    f64: (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33),
+    f32: (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
+    f64: (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
 }
 # pi/2 in parts of 33 bits, for hosts without
 _HALF_PI_SHORT = (1.57079632673412561417e00, 6.07710050630396597660e-11, 2.02226624871116645580e-21)
@@ -562,24 +568,29 @@ _COS = {
 }  # fmt: skip
 
 
-def _quarter_turns(x: Value) -> tuple[Value, Value]:
-    """(r, q) with x = r + q pi/2, |r| <= 0.8; q as integer lanes, right modulo 4.  r is NaN for infinite x."""
+def _quarter_turns(x: Value) -> tuple[Value, Value, Value]:
+    """(r, low, q) with x = r + low + q pi/2, |r| <= 0.8; q as integer lanes, right modulo 4.  NaN for infinite x."""
     if simd.has_fma(x.b.module):
         n, integer = nearest(x, 0.6366197723675814)
-        r = x
-        for part in _HALF_PI[x.dtype]:
-            r = (-n).fma(part, r)
-        return _huge_turns(x, r, integer, _TURN_LIMIT[x.dtype])
+        first, second, third = _HALF_PI[x.dtype]
+        exact = (-n).fma(first, x)
+        r = (-n).fma(second, exact)
+        low = (-n).fma(third, (-n).fma(second, plain_sub(exact, r)))
+        return _huge_turns(x, r, low, integer, _TURN_LIMIT[x.dtype])
     wide = convert(x, f64)
     n, integer = nearest(wide, 0.6366197723675814)
     r = wide
-    for part in _HALF_PI_SHORT:
+    for part in _HALF_PI_SHORT[:2]:
         r = plain_sub(r, plain_mul(n, part))
-    return _huge_turns(x, convert(r, x.dtype), convert(integer, integers_of(x)), _TURN_LIMIT_SHORT)
+    r, low = two_sum(r, -plain_mul(n, _HALF_PI_SHORT[2]))
+    if x.dtype is f32:
+        wide, r = r, convert(r, f32)
+        low = convert(plain_sub(wide, convert(r, f64)), f32)
+    return _huge_turns(x, r, low, convert(integer, integers_of(x)), _TURN_LIMIT_SHORT)
 
 
-def _huge_turns(x: Value, r: Value, q: Value, limit: float) -> tuple[Value, Value]:
-    """(r, q) where ``|x| < limit``, the slow exact reduction in the other lanes."""
+def _huge_turns(x: Value, r: Value, low: Value, q: Value, limit: float) -> tuple[Value, Value, Value]:
+    """(r, low, q) where ``|x| < limit``, the slow exact reduction in the other lanes."""
     b = x.b
     huge = x.abs() >= limit
     slow, join = b.append_basic_block("huge"), b.append_basic_block("reduced")
@@ -587,17 +598,18 @@ def _huge_turns(x: Value, r: Value, q: Value, limit: float) -> tuple[Value, Valu
     b.cbranch(b.icmp_unsigned("!=", b.bitcast(huge.ir, simd.I16), ir.Constant(simd.I16, 0)), slow, join)
     b.position_at_end(slow)
     slow_r, slow_q = _reduce_each(x, r, q)
-    chosen_r, chosen_q = huge.where(slow_r, r), huge.where(slow_q, q)
+    chosen = (huge.where(slow_r, r), huge.where(0.0, low), huge.where(slow_q, q))
     slow = b.block
     b.branch(join)
     b.position_at_end(join)
-    results = []
-    for ordinary, chosen in ((r, chosen_r), (q, chosen_q)):
-        phi = b.phi(ordinary.ir.type)
-        phi.add_incoming(ordinary.ir, fast)
-        phi.add_incoming(chosen.ir, slow)
-        results.append(Value(b, ordinary.dtype, phi))
-    return results[0], results[1]
+    return _phi(r, fast, chosen[0], slow), _phi(low, fast, chosen[1], slow), _phi(q, fast, chosen[2], slow)
+
+
+def _phi(x: Value, x_block: ir.Block, y: Value, y_block: ir.Block) -> Value:
+    phi = x.b.phi(x.ir.type)
+    phi.add_incoming(x.ir, x_block)
+    phi.add_incoming(y.ir, y_block)
+    return Value(x.b, x.dtype, phi)
 
 
 def _reduce_each(x: Value, r: Value, q: Value) -> tuple[Value, Value]:
@@ -628,38 +640,42 @@ def _reduce_each(x: Value, r: Value, q: Value) -> tuple[Value, Value]:
 
 @elementwise()
 def sin(x: Value) -> Value:
-    r, q = _quarter_turns(x)
-    return (x.abs() < _TINY[x.dtype]).where(x, _sine_at(r, q))
+    r, low, q = _quarter_turns(x)
+    return (x.abs() < _TINY[x.dtype]).where(x, _sine_at(r, low, q))
 
 
 @elementwise()
 def cos(x: Value) -> Value:
-    r, q = _quarter_turns(x)
-    return _sine_at(r, q + 1)
+    r, low, q = _quarter_turns(x)
+    return _sine_at(r, low, q + 1)
 
 
-def _sine_at(r: Value, q: Value) -> Value:
-    """sin(r + q pi/2)"""
-    sine, cosine = _sine_cosine(r)
+def _sine_at(r: Value, low: Value, q: Value) -> Value:
+    """sin(r + low + q pi/2)"""
+    sine, cosine = _sine_cosine(r, low)
     odd = (q & 1).compare("!=", 0)
-    return negate_where(odd.where(cosine, sine), q << (q.dtype.bits - 2))
+    result = odd.where(plain_add(*cosine), plain_add(*sine))
+    return negate_where(result, q << (q.dtype.bits - 2))
 
 
-def _sine_cosine(r: Value) -> tuple[Value, Value]:
+def _sine_cosine(r: Value, low: Value) -> tuple[tuple[Value, Value], tuple[Value, Value]]:
+    """sin(r + low) and cos(r + low), each as a sum of two of which the second is small."""
     square = plain_mul(r, r)
-    sine = plain_mul(horner(square, _SIN[r.dtype]), square).fma(r, r)
-    half, low = two_sum(1.0, plain_mul(square, -0.5))
-    cosine = plain_add(half, horner(square, _COS[r.dtype]).fma(plain_mul(square, square), low))
-    return sine, cosine
+    sine_low = plain_mul(horner(square, _SIN[r.dtype]), square).fma(r, low)
+    cosine, cosine_low = two_sum(1.0, plain_mul(square, -0.5))
+    cosine_low = (-low).fma(r, horner(square, _COS[r.dtype]).fma(plain_mul(square, square), cosine_low))
+    return (r, sine_low), (cosine, cosine_low)
 
 
 @elementwise()
 def tan(x: Value) -> Value:
-    r, q = _quarter_turns(x)
-    sine, cosine = _sine_cosine(r)
+    r, low, q = _quarter_turns(x)
+    parts = _sine_cosine(r, low)
+    (sine, sine_low), (cosine, cosine_low) = two_sum(*parts[0]), two_sum(*parts[1])
     odd = (q & 1).compare("!=", 0)
-    result = odd.where(-cosine, sine) / odd.where(sine, cosine)
-    return (x.abs() < _TINY[x.dtype]).where(x, result)
+    above, above_low = odd.where(-cosine, sine), odd.where(-cosine_low, sine_low)
+    below, below_low = odd.where(sine, cosine), odd.where(sine_low, cosine_low)
+    return (x.abs() < _TINY[x.dtype]).where(x, quotient(above, below, below_low, above_low))
 
 
 # (atan(x) - x) / x**3 in x**2 for |x| <= 1; relative error 2**-27.2, 2**-54.6
@@ -707,37 +723,35 @@ def atan2(y: Value, x: Value) -> Value:
     return ((x != x) | (y != y)).where(plain_add(x, y), result)
 
 
-# (asin(x) - x) / x**3 in x**2 for x**2 <= 1/4; relative error 2**-31.7, 2**-59.8
+# (asin(x) - x) / x**3 in x**2 for |x| <= 0.55; relative error 2**-29.5, 2**-58.9
 _ASIN = {
-    f32: (0.1666666, 0.07500519, 0.044514436, 0.03182689, 0.014371486, 0.03760471),
+    f32: (0.1666664, 0.075016245, 0.044311624, 0.03343742, 0.008600844, 0.04526242),
     f64: (
-        0.1666666666666676, 0.07499999999970694, 0.044642857174823275, 0.03038194269418603, 0.02237221543889689,
-        0.017351603006093015, 0.013980936801680548, 0.01139790767735253, 0.01078612453272529, 0.0036834800974014092,
-        0.021764758091179674, -0.021081990977738857, 0.03268146117201036,
+        0.16666666666666502, 0.07500000000048643, 0.044642857092663024, 0.030381947056425582, 0.022372078706570535,
+        0.017354360568527842, 0.013943312554863757, 0.011755145295451958, 0.008397438172458353, 0.014895346769416196,
+        -0.014405046764367253, 0.05531084678353012, -0.06245305095104772, 0.052969004036548056,
     ),
 }  # fmt: skip
 
 
-def _asin_reduced(a: Value) -> tuple[Value, Value, Value, Value]:
-    """(large, root, p, low) for 0 <= a: asin(a) = p where not large, else pi/2 - 2 (p + low); low = 0 unless large."""
-    large = a > 0.5
+def _asin_reduced(a: Value) -> tuple[Value, Value]:
+    """(large, p) for 0 <= a: asin(a) = p, or pi/2 - 2p where large."""
+    large = a > 0.55
     square = large.where(plain_mul(plain_sub(1.0, a), 0.5), plain_mul(a, a))
-    root = square.call("sqrt")
-    s = large.where(root, a)
-    p = plain_mul(horner(square, _ASIN[a.dtype]), square).fma(s, s)
-    return large, root, p, square
+    s = large.where(square.call("sqrt"), a)
+    return large, plain_mul(horner(square, _ASIN[a.dtype]), square).fma(s, s)
 
 
 @elementwise()
 def asin(x: Value) -> Value:
-    large, _, p, _ = _asin_reduced(x.abs())
+    large, p = _asin_reduced(x.abs())
     high, low, _ = _HALF_PI[x.dtype]
     return copysign(large.where(plain_sub(high, plain_add(plain_mul(p, 2.0), -low)), p), x)
 
 
 @elementwise()
 def acos(x: Value) -> Value:
-    large, _, p, _ = _asin_reduced(x.abs())
+    large, p = _asin_reduced(x.abs())
     high, low, _ = _HALF_PI[x.dtype]
     twice = plain_mul(p, 2.0)
     outer = (x < 0.0).where(plain_sub(2.0 * high, plain_add(twice, -2.0 * low)), twice)
@@ -856,7 +870,7 @@ _LOG_QUOTIENT = (
     0.13337296095405304, 0.11650852264291386, 0.12209095207501777,
 )  # fmt: skip
 _TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
-_LN2_PARTS = (6.93147180369123816490e-01, 1.90821492927058770002e-10, -1.5049180569216127e-27)
+_LN2_PARTS = (6.93147180369123816490e-01, 1.90821492927058770002e-10, 1.1612227229362532e-26)
 
 
 def _power_f64(a: Value, y: Value) -> Value:

@@ -85,7 +85,7 @@ def scan_schedule(kernel: Kernel, arguments: Arrays) -> list[np.ndarray]:
     ys = [np.empty((node["length"], *t.shape), t.dtype.numpy) for t in types]
     carry = [np.array(c) for c in carry]
     for k in steps(node):
-        results = run_schedule(body, [*carry, *[x[k] for x in xs], *constants])
+        results = run_schedule(body, [*carry, *[x[k, ...] for x in xs], *constants])
         carry = list(results[:n_carry])
         for y, value in zip(ys, results[n_carry:], strict=True):
             y[k] = value
@@ -195,7 +195,7 @@ def run_scan(
     for target, value in zip(read, start, strict=True):
         target[...] = value
     for k in steps(node):
-        run_in(body, [*read, *[x[k] for x in xs], *constants], [*written, *[y[k] for y in results[n_carry:]]], own)
+        run_in(body, [*read, *[x[k, ...] for x in xs], *constants], [*written, *[y[k, ...] for y in results[n_carry:]]], own)
         read, written = written, read
 
 

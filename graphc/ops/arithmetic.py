@@ -43,7 +43,9 @@ def keep_dtype(function: Callable[..., Any]) -> Callable[..., Any]:
     return evaluate
 
 
-def _binary(name: str, scalar: str, function: Callable[..., Any], partials: Any, kinds: str = "iuf", facts: Any = ()) -> Op:
+def _binary(
+    name: str, scalar: str, function: Callable[..., Any], partials: Any, kinds: str = "iuf", facts: Any = ()
+) -> Op:
     return elementwise(name, scalar, keep_dtype(function), partials, same_type(name, kinds), facts)
 
 
@@ -56,7 +58,11 @@ def _unary(name: str, scalar: str, function: Callable[..., Any], partial: Any, k
 add = _binary("add", "{0} + {1}", np.add, (lambda g, o, x, y: g, lambda g, o, x, y: g), facts=("commutative",))
 sub = _binary("sub", "{0} - {1}", np.subtract, (lambda g, o, x, y: g, lambda g, o, x, y: neg(g)))
 mul: Op = _binary(
-    "mul", "{0} * {1}", np.multiply, (lambda g, o, x, y: mul(g, y), lambda g, o, x, y: mul(g, x)), facts=("commutative",)
+    "mul",
+    "{0} * {1}",
+    np.multiply,
+    (lambda g, o, x, y: mul(g, y), lambda g, o, x, y: mul(g, x)),
+    facts=("commutative",),
 )
 div: Op = _binary(
     "div", "{0} / {1}", np.divide, (lambda g, o, x, y: div(g, y), lambda g, o, x, y: neg(mul(g, div(o, y)))), kinds="f"

@@ -100,7 +100,9 @@ def _dot_batch(size: int, flags: Sequence[bool], x: Node, y: Node, batch: Any, c
 
 #: ``dot(x, y, batch=(xb, yb), contract=(xc, yc))``: axes of the result are batch, free axes of x, free axes of y.
 #: f16 and bf16 accumulate in f32.
-dot: Op = define(Op("dot", "contraction", infer=_dot_type, eval=_dot_eval, vjp=_dot_vjp, jvp=_dot_jvp, batch=_dot_batch))
+dot: Op = define(
+    Op("dot", "contraction", infer=_dot_type, eval=_dot_eval, vjp=_dot_vjp, jvp=_dot_jvp, batch=_dot_batch)
+)
 
 
 def matmul(x: Node, y: Node) -> Node:

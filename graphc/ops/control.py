@@ -55,11 +55,15 @@ def _call_type(*types: TensorType, body: Graph, name: str, vjp: Graph | None, cu
     return TupleType(body.output_types)
 
 
-def _call_vjp(ct: Sequence[Node | None], out: Node, *inputs: Node, body: Graph, vjp: Graph | None, **_: Any) -> list[Node | None]:
+def _call_vjp(
+    ct: Sequence[Node | None], out: Node, *inputs: Node, body: Graph, vjp: Graph | None, **_: Any
+) -> list[Node | None]:
     from graphc.autodiff import vjp_nodes
 
     if vjp is None:
-        return vjp_nodes(inline(body, inputs), ct, inputs) if len(set(inputs)) == len(inputs) else _split(ct, inputs, body)
+        return (
+            vjp_nodes(inline(body, inputs), ct, inputs) if len(set(inputs)) == len(inputs) else _split(ct, inputs, body)
+        )
     where = inexact([i.type for i in inputs])
     seeds = [c for c, t in zip(or_zeros(ct, body.output_types), body.output_types, strict=True) if t.dtype.is_inexact]
     return scatter_list(len(inputs), where, inline(vjp, [*inputs, *items(out), *seeds]))
@@ -74,7 +78,9 @@ def _split(ct: Sequence[Node | None], inputs: Sequence[Node], body: Graph) -> li
     return vjp_nodes(inline(body, apart), ct, apart)
 
 
-def _call_jvp(tangents: Sequence[Node | None], out: Node, *inputs: Node, body: Graph, name: str, custom: bool, **_: Any) -> Any:
+def _call_jvp(
+    tangents: Sequence[Node | None], out: Node, *inputs: Node, body: Graph, name: str, custom: bool, **_: Any
+) -> Any:
     from graphc.autodiff import jvp_nodes
     from graphc.ops.arithmetic import alias
 
@@ -194,7 +200,9 @@ def _scan_type(*types: TensorType, body: Graph, n_carry: int, n_xs: int, length:
     return TupleType((*carry, *[TensorType(t.dtype, (length, *t.shape)) for t in body.output_types[n_carry:]]))
 
 
-def _scan_eval(*values: Any, body: Graph, n_carry: int, n_xs: int, length: int, reverse: bool) -> tuple[np.ndarray, ...]:
+def _scan_eval(
+    *values: Any, body: Graph, n_carry: int, n_xs: int, length: int, reverse: bool
+) -> tuple[np.ndarray, ...]:
     carry, xs, consts = list(values[:n_carry]), values[n_carry : n_carry + n_xs], values[n_carry + n_xs :]
     ys = [np.empty((length, *t.shape), t.dtype.numpy) for t in body.output_types[n_carry:]]
     for k in reversed(range(length)) if reverse else range(length):
@@ -205,7 +213,9 @@ def _scan_eval(*values: Any, body: Graph, n_carry: int, n_xs: int, length: int, 
     return (*carry, *ys)
 
 
-def _scan_vjp(ct: Any, out: Node, *values: Node, body: Graph, n_carry: int, n_xs: int, length: int, reverse: bool) -> Any:
+def _scan_vjp(
+    ct: Any, out: Node, *values: Node, body: Graph, n_carry: int, n_xs: int, length: int, reverse: bool
+) -> Any:
     """Run again forward keeping every carry, then backward over steps with the VJP of the body.
 
     The carry of the backward scan is the cotangent of the carry and the sum of the constants' cotangents.
@@ -251,10 +261,14 @@ def _scan_vjp(ct: Any, out: Node, *values: Node, body: Graph, n_carry: int, n_xs
 
 def _keep_carry(body: Graph, n_carry: int) -> Graph:
     """``body`` with the incoming carries as further outputs."""
-    return Graph(f"{body.name}_kept", body.inputs, (*body.outputs, *body.inputs[:n_carry]), body.nodes, body.lines, body.adjoints)
+    return Graph(
+        f"{body.name}_kept", body.inputs, (*body.outputs, *body.inputs[:n_carry]), body.nodes, body.lines, body.adjoints
+    )
 
 
-def _scan_jvp(tangents: Any, out: Node, *values: Node, body: Graph, n_carry: int, n_xs: int, length: int, reverse: bool) -> Any:
+def _scan_jvp(
+    tangents: Any, out: Node, *values: Node, body: Graph, n_carry: int, n_xs: int, length: int, reverse: bool
+) -> Any:
     from graphc.autodiff import jvp_graph
 
     types = body.input_types
@@ -267,6 +281,7 @@ def _scan_jvp(tangents: Any, out: Node, *values: Node, body: Graph, n_carry: int
     dy_where = [k for k in range(n_carry, n_out) if body.output_types[k].dtype.is_inexact]
 
     with Builder(f"{body.name}_tangent") as builder:
+
         def new(k: int, prefix: str) -> Node:
             return builder.input(f"{prefix}{k}", types[k])
 
@@ -294,7 +309,9 @@ def _scan_jvp(tangents: Any, out: Node, *values: Node, body: Graph, n_carry: int
     return scatter_list(n_out, [*c_where, *dy_where], [*d_finals, *d_ys])
 
 
-def _scan_batch(size: int, flags: Flags, *values: Node, body: Graph, n_carry: int, n_xs: int, length: int, reverse: bool) -> Any:
+def _scan_batch(
+    size: int, flags: Flags, *values: Node, body: Graph, n_carry: int, n_xs: int, length: int, reverse: bool
+) -> Any:
     from graphc.autodiff import batch_graph
 
     carry = batched_operands(size, flags[:n_carry], values[:n_carry])
@@ -323,7 +340,9 @@ def _while_type(*types: TensorType, cond: Graph, body: Graph, n_carry: int) -> T
     if cond.output_types != (TensorType(bool_, ()),):
         raise GraphError(f"while_loop: the condition must give one bool scalar, not {cond.output_types}")
     if body.output_types != tuple(types[:n_carry]):
-        raise GraphError(f"while_loop: the carry goes in as {tuple(types[:n_carry])} and comes out as {body.output_types}")
+        raise GraphError(
+            f"while_loop: the carry goes in as {tuple(types[:n_carry])} and comes out as {body.output_types}"
+        )
     return TupleType(tuple(types[:n_carry]))
 
 
@@ -365,7 +384,9 @@ def _while_jvp(tangents: Any, out: Node, *values: Node, cond: Graph, body: Graph
     return scatter_list(n_carry, c_where, results[n_carry:])
 
 
-def _dual_inputs(builder: Builder, types: Any, n_carry: int, c_where: Any, k_where: Any) -> tuple[list[Node], list[Node], list[Node]]:
+def _dual_inputs(
+    builder: Builder, types: Any, n_carry: int, c_where: Any, k_where: Any
+) -> tuple[list[Node], list[Node], list[Node]]:
     carry = [builder.input(f"carry{k}", types[k]) for k in range(n_carry)]
     d_carry = [builder.input(f"d_carry{k}", types[k]) for k in c_where]
     consts = [builder.input(f"c{k}", types[k]) for k in range(n_carry, len(types))]

@@ -164,9 +164,7 @@ slice_: Op = define(
             pad(ct, const(0, ct.type.dtype), shape=x.type.shape, start=start, step=step),
         ),
         jvp=linear_jvp(lambda: slice_),
-        batch=lambda n, flags, x, start, size, step: slice_(
-            x, start=(0, *start), size=(n, *size), step=(1, *step)
-        ),
+        batch=lambda n, flags, x, start, size, step: slice_(x, start=(0, *start), size=(n, *size), step=(1, *step)),
     )
 )
 
@@ -238,7 +236,10 @@ def _concatenate_type(*xs: TensorType, axis: int) -> Type:
     check_axes("concatenate", first, (axis,))
     for x in xs:
         check_kind("concatenate", x, "biufc")
-        if x.dtype is not first.dtype or x.shape[:axis] + x.shape[axis + 1 :] != first.shape[:axis] + first.shape[axis + 1 :]:
+        if (
+            x.dtype is not first.dtype
+            or x.shape[:axis] + x.shape[axis + 1 :] != first.shape[:axis] + first.shape[axis + 1 :]
+        ):
             raise GraphError(f"concatenate along axis {axis}: {first} and {x} do not fit")
     return TensorType(first.dtype, (*first.shape[:axis], sum(x.shape[axis] for x in xs), *first.shape[axis + 1 :]))
 

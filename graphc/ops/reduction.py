@@ -54,7 +54,16 @@ def _reduction(name: str, kinds: str, function: Callable[..., Any], combine: str
         return record(x, axes=shifted(axes))
 
     record = define(
-        Op(name, "reduction", _reduced_type(name, kinds), evaluate, batch=batch, combine=combine, identity=identity, **rules)
+        Op(
+            name,
+            "reduction",
+            _reduced_type(name, kinds),
+            evaluate,
+            batch=batch,
+            combine=combine,
+            identity=identity,
+            **rules,
+        )
     )
     return record
 

@@ -37,7 +37,9 @@ SHAPES = (
 CBLAS_ROWS, PLAIN, TRANSPOSED = 101, 111, 112
 
 
-def openblas(element: types.DType, x: np.ndarray, y: np.ndarray, out: np.ndarray, tx: bool, ty: bool) -> Callable[[], None]:
+def openblas(
+    element: types.DType, x: np.ndarray, y: np.ndarray, out: np.ndarray, tx: bool, ty: bool
+) -> Callable[[], None]:
     """The same product by OpenBLAS, as a call without arguments."""
     kind, scalar = ("s", ctypes.c_float) if element is types.f32 else ("d", ctypes.c_double)
     gemm = lapack.function(f"scipy_cblas_{kind}gemm")

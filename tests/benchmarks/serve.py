@@ -1,6 +1,6 @@
 """One framework in its own process: takes ``name steps`` lines, answers with JSON: losses and seconds of each step.
 
-    python serve.py side_graphc
+python serve.py side_graphc
 """
 
 from __future__ import annotations

@@ -23,9 +23,18 @@ class Side:
     """A framework's process."""
 
     def __init__(self, python: str, module: str, threads: int) -> None:
-        env = os.environ | {"GRAPHC_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HERE.parents[1])}
+        env = os.environ | {
+            "GRAPHC_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONPATH": str(HERE.parents[1]),
+        }
         self.process = subprocess.Popen(
-            [python, str(HERE / "serve.py"), module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE, env=env
+            [python, str(HERE / "serve.py"), module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=HERE,
+            env=env,
         )
 
     def run(self, name: str, steps: int) -> dict:
@@ -56,7 +65,9 @@ def measure(name: str, sides: list[Side], rounds: int) -> str:
     if worst > 2e-2:
         raise SystemExit(f"{name}: the losses differ by {worst:.1%}")
     ours, theirs = (1e6 * statistics.median(t) for t in times)
-    return f"| {name} | {ours:,.1f} | {theirs:,.1f} | {statistics.median(ratios):.2f} | {first[0]:.2f} | {first[1]:.2f} |"
+    return (
+        f"| {name} | {ours:,.1f} | {theirs:,.1f} | {statistics.median(ratios):.2f} | {first[0]:.2f} | {first[1]:.2f} |"
+    )
 
 
 def main() -> None:
@@ -67,7 +78,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(STEPS))
     args = parser.parse_args()
     sides = [Side(sys.executable, "side_graphc", args.threads), Side(args.peer, "side_torch", args.threads)]
-    print("| step | graphc µs | PyTorch µs | ratio | graphc first s | PyTorch first s |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| step | graphc µs | PyTorch µs | ratio | graphc first s | PyTorch first s |\n| --- | --- | --- | --- | --- | --- |"
+    )
     for name in args.only:
         print(measure(name, sides, args.rounds), flush=True)
 

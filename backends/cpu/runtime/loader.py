@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import llvmlite.binding as llvm
 
-from graphc.backends.cpu.runtime.objectfile import CodeError, Symbols, read_symbols
+from graphc.backends.cpu.runtime.objectfile import CodeError, Symbols, read_symbols, without_unwind_tables
 
 MEMORY_FUNCTIONS = ("memcpy", "memmove", "memset")
 MATH_FUNCTIONS = tuple(
@@ -89,8 +89,8 @@ def load_objects(objects: Sequence[bytes]) -> LoadedCode:
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.object_files = [bytes(data) for data in objects]  # LLVM reads them in place, even when it frees the engine
-    for data in engine.object_files:
+    engine.object_files = [without_unwind_tables(bytes(data)) for data in objects]
+    for data in engine.object_files:  # kept by the engine, as LLVM reads them in place, even when it frees it
         try:
             engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(data))
         except ValueError:

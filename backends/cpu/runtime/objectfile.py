@@ -38,6 +38,24 @@ def read_symbols(data: bytes) -> Symbols:
         raise CodeError(f"the object file is damaged: {error}") from None
 
 
+def without_unwind_tables(data: bytes) -> bytes:
+    """The object file, checked by `read_symbols` before, with the sections for unwinding the stack marked as unused.
+
+    Kernels raise nothing that would unwind through them, and to register the tables costs time and trusts every byte.
+    """
+    if data[:4] != b"\x7fELF":
+        return data
+    patched = bytearray(data)
+    table, entry, count, names = _elf_section_table(data)
+    headers = [_ELF_SECTION.unpack_from(data, table + entry * index) for index in range(count)]
+    strings = data[headers[names][4]:headers[names][4] + headers[names][5]]
+    unused = {index for index, header in enumerate(headers) if _string(strings, header[0]) == ".eh_frame"}
+    for index, (_, kind, *_, info, _, _) in enumerate(headers):
+        if index in unused or kind == _RELA and info in unused:
+            struct.pack_into("<IQ", patched, table + entry * index + 4, 0, 0)  # no type, no flags
+    return bytes(patched)
+
+
 def _require(condition: bool, problem: str) -> None:
     if not condition:
         raise CodeError(f"the object file is damaged: {problem}")
@@ -72,16 +90,21 @@ _ALLOC = 2
 _FLAGS = 0x1 | _ALLOC | 0x4 | 0x10 | 0x20 | 0x40 | 0x80 | 0x200 | 0x200000 | 0x10000000 | 0x80000000
 """Section flags that may occur. Not among them: thread-local and compressed sections."""
 _LOCAL, _GLOBAL, _WEAK = 0, 1, 2
-_SECTION, _TLS, _IFUNC = 3, 6, 10
+_SECTION, _FILE = 3, 4
+_TARGET_TYPES = {0, 1, 2, _SECTION}
+"""Symbol types that a relocation may refer to: untyped, object, function, section."""
 _ABSOLUTE, _COMMON = 0xFFF1, 0xFFF2
 _MAX_ZEROS = 1 << 30
 _MAX_ALIGNMENT = 1 << 12
+_MAX_ADDEND = 1 << 24
 _RELOCATIONS = {
     # Type to the bytes that it writes: those which LLVM's JIT linker knows and which cannot overflow silently.
     "x86_64": {1: 8, 2: 4, 4: 4, 9: 4, 24: 8, 25: 8, 26: 4, 27: 8, 29: 8, 41: 4, 42: 4},
     "aarch64": {257: 8, 260: 8, 261: 4, **{kind: 4 for kind in (*range(263, 270), *range(274, 281), 282, 283, 284, 285,
                                                                 286, 299, 311, 312)}},
 }
+_ANYWHERE = {4, 9, 41, 42, 282, 283, 311, 312, *range(263, 270)}
+"""Relocations of 4 bytes whose target may lie anywhere: through a stub or a table entry, or a part of an address."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +132,12 @@ def _elf(data: bytes) -> Symbols:
     for section in sections:
         _require(section.kind != _REL, "it has relocations without addends")
         if section.kind == _RELA:
-            _check_relocations(data, section, sections, len(symbols))
+            _check_relocations(data, section, sections, symbols)
     return _elf_symbols(data, tables[0], symbols, sections)
 
 
-def _elf_sections(data: bytes) -> list[_Section]:
+def _elf_section_table(data: bytes) -> tuple[int, int, int, int]:
+    """Where the section headers are, how large one is, how many there are, and which one has their names."""
     (magic, width, order, version, _, kind, machine, _, _, _, table, _, _, _, _, entry, count, names
      ) = _ELF_HEADER.unpack_from(data)
     _require((magic, width, order, version) == (b"\x7fELF", 2, 1, 1), "its header is not that of 64-bit ELF")
@@ -121,6 +145,11 @@ def _elf_sections(data: bytes) -> list[_Section]:
     _require(kind == 1, "it is not a relocatable object")
     _require(entry == _ELF_SECTION.size and 0 < count < 0xFF00 and names < count, "its section table is not one")
     _require(table + entry * count <= len(data), "its section table lies outside the file")
+    return table, entry, count, names
+
+
+def _elf_sections(data: bytes) -> list[_Section]:
+    table, entry, count, names = _elf_section_table(data)
     sections = []
     for fields in _ELF_SECTION.iter_unpack(data[table:table + entry * count]):
         _, kind, flags, _, offset, size, link, info, alignment, entry_size = fields
@@ -142,23 +171,32 @@ def _check_section(data: bytes, section: _Section, count: int) -> None:
     else:
         _require(section.offset + section.size <= len(data), "a section lies outside the file")
     _require(section.flags & ~_FLAGS == 0, f"a section has the flags {section.flags:#x}")
+    if section.kind == _STRTAB:
+        _require(section.size > 0 and data[section.offset + section.size - 1] == 0, "a string table has no end")
     _require(section.link < count, "a section refers to one that is not there")
     _require(section.alignment <= _MAX_ALIGNMENT and section.alignment & (section.alignment - 1) == 0,
              f"a section is aligned to {section.alignment} bytes")
     _require(not section.flags & _ALLOC or section.kind in _LOADED, f"a section has the type {section.kind:#x}")
 
 
-def _check_relocations(data: bytes, table: _Section, sections: list[_Section], symbols: int) -> None:
+def _check_relocations(data: bytes, table: _Section, sections: list[_Section],
+                       symbols: list[tuple[int, ...]]) -> None:
     _require(table.info < len(sections) and sections[table.link].kind == _SYMTAB, "relocations belong to no section")
     target = sections[table.info]
     widths = _RELOCATIONS.get(_machine(), {})
-    for offset, info, _ in table.entries(data, _ELF_RELOCATION):
-        kind = info & 0xFFFFFFFF
+    for offset, info, addend in table.entries(data, _ELF_RELOCATION):
+        kind, symbol = info & 0xFFFFFFFF, info >> 32
         width = widths.get(kind)
         if width is None:
             raise CodeError(f"the object file has relocations of type {kind}, which cannot be linked")
         _require(offset + width <= target.size and target.kind != _NOBITS, "a relocation lies outside its section")
-        _require(0 < info >> 32 < symbols, "a relocation names no symbol")
+        _require(0 < symbol < len(symbols), "a relocation names no symbol")
+        _, binding_and_type, _, section, _, _ = symbols[symbol]
+        _require(binding_and_type & 15 in _TARGET_TYPES and section != _ABSOLUTE,
+                 "a relocation refers to a symbol of an unknown type")
+        near = width < 8 and kind not in _ANYWHERE
+        _require(not near or section != 0, "a short relocation refers to a function elsewhere")
+        _require(width == 8 or abs(addend) <= _MAX_ADDEND, "a relocation reaches too far")
 
 
 def _elf_symbols(data: bytes, table: _Section, symbols: list[tuple[int, ...]], sections: list[_Section]) -> Symbols:
@@ -168,7 +206,7 @@ def _elf_symbols(data: bytes, table: _Section, symbols: list[tuple[int, ...]], s
     defined, weak, undefined = [], [], []
     for name, info, _, section, value, size in symbols[1:]:
         binding, kind = info >> 4, info & 15
-        _require(binding in (_LOCAL, _GLOBAL, _WEAK) and kind not in (_TLS, _IFUNC), "a symbol has an unknown type")
+        _require(binding in (_LOCAL, _GLOBAL, _WEAK) and kind in {*_TARGET_TYPES, _FILE}, "a symbol has an unknown type")
         text = _string(names, name)
         if section == 0:
             _require(binding != _LOCAL and kind != _SECTION, "a local symbol has no section")
@@ -176,7 +214,8 @@ def _elf_symbols(data: bytes, table: _Section, symbols: list[tuple[int, ...]], s
             continue
         _require(kind != _SECTION or section < len(sections), "a section symbol has no section")
         if section == _COMMON:
-            _require(size <= _MAX_ZEROS and value <= _MAX_ALIGNMENT, "a common symbol is too large")
+            _require(size <= _MAX_ZEROS and 0 < value <= _MAX_ALIGNMENT and value & (value - 1) == 0,
+                     "a common symbol has a wrong size or alignment")
         elif section != _ABSOLUTE:
             _require(section < len(sections) and value + size <= sections[section].size,
                      "a symbol lies outside its section")

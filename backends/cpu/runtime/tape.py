@@ -224,7 +224,8 @@ def disassemble(tape: Sequence[int], kernels: Sequence[str]) -> str:
             case Loop(exit, sync, kind, count, state, advances):
                 times = count if kind == LITERAL else _scalar_text(kind, count)
                 shown = [f"w{word} {even:+d}{f'/{odd:+d}' if odd != even else ''}" for word, even, odd in advances]
-                text = f"loop {times} times, state w{state}, exit {exit}{' sync' if sync else ''}: {', '.join(shown)}"
+                moved = f": {', '.join(shown)}" if shown else ""
+                text = f"loop {times} times, state w{state}, exit {exit}{' sync' if sync else ''}{moved}"
             case Next(head, sync):
                 text = f"next {head}{' sync' if sync else ''}"
             case Branch(_, 0, _, targets):
