@@ -96,8 +96,8 @@ def _role_style(role: str) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------ networkx
 
 
-def to_networkx(graph: Graph) -> Any:
-    """``graph`` as a networkx MultiDiGraph, from operands to the nodes that read them.
+def to_networkx(value: Any) -> Any:
+    """A Graph (of a Schedule or Plan: its graph) as a networkx MultiDiGraph, from operands to the nodes that read them.
 
     Nodes are the names of the text form, with attributes ``op``, ``type``, ``role``, ``attrs`` (name → text), ``lines``
     (the user's lines), ``adjoint_of`` (names) and ``output`` (positions among the outputs). An edge's key is the
@@ -105,6 +105,7 @@ def to_networkx(graph: Graph) -> Any:
     """
     import networkx
 
+    graph = _graph_of(value)
     names, kinds = node_names(graph), roles(graph)
     adjoint_of: dict[Node, list[str]] = {}
     for _, primal, adjoint in graph.adjoints:
@@ -128,6 +129,12 @@ def to_networkx(graph: Graph) -> Any:
         for k, operand in enumerate(node.inputs):
             result.add_edge(names[operand], names[node], key=k, type=str(operand.type))
     return result
+
+
+def _graph_of(value: Any) -> Graph:
+    while not isinstance(value, Graph):
+        value = value.graph if hasattr(value, "graph") else value.schedule
+    return value
 
 
 def _output_places(graph: Graph) -> dict[Node, list[int]]:

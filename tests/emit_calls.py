@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc import interpreter, types
-from graphc.backends.cpu import codegen, lapack, native
+from graphc.backends.cpu import codegen, lapack, native, target
 from graphc.backends.cpu.runtime.loader import LoadedCode, load_objects, undefined_symbols
 from graphc.ir import Builder, Graph, Node
 from graphc.passes.schedule import Domain, Kernel
@@ -20,7 +20,7 @@ ERROR_BASE = 1000
 
 
 @cache
-def _object(symbol: str, source: str, cpu: str | None = None) -> bytes:
+def _object(symbol: str, source: str, cpu: str | None) -> bytes:
     return native.compile_kernel(source, symbol, cpu)
 
 
@@ -47,7 +47,7 @@ class Compiled:
         sources: dict[str, str] = {}
         for step in self.code.steps:
             sources |= {step.symbol: step.source, **dict(step.requires)}
-        objects = [_object(symbol, source) for symbol, source in sources.items()]
+        objects = [_object(symbol, source, target.cpu_name()) for symbol, source in sources.items()]
         if lapack.needs(tuple(name for data in objects for name in undefined_symbols(data))):
             lapack.register()
         self.loaded: LoadedCode = load_objects(objects)

@@ -62,9 +62,9 @@ def code_from_sections(parts: Mapping[str, Any], path: str = "<memory>") -> Comp
 
 def scratch(kernel: Kernel) -> int:
     """Bytes of scratch per thread that a kernel needs."""
-    from graphc.backends.cpu.assemble import scratch_bytes
+    from graphc.backends.cpu import codegen
 
-    return scratch_bytes(kernel)
+    return 0 if kernel.template == "control" else max(step.scratch for step in codegen.lower(kernel).steps)
 
 
 def machine_key() -> str:
@@ -106,13 +106,12 @@ def keep(graph: Graph, options: Options, code: CompiledCode) -> None:
 
 def build(plan: Plan, options: Options) -> CompiledCode:
     """Compile a plan: every kernel that the cache does not have yet, and the tape that runs them."""
-    from graphc.backends.cpu.assemble import assemble, forget_lowered
+    from graphc.backends.cpu.assemble import assemble
 
-    assembly = assemble(plan, options.owned)
-    forget_lowered()
-    objects = compile_sources(assembly.sources)
-    source = "\n\n".join(assembly.sources.values())
-    return CompiledCode(assembly.program, objects, source, assembly.unsafe)
+    assembled = assemble(plan, options.owned)
+    return CompiledCode(
+        assembled.program, compile_sources(assembled.sources), assembled.listing, assembled.late_errors
+    )
 
 
 _objects: dict[tuple[str, str], bytes] = {}

@@ -10,6 +10,7 @@ one in each direction.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from graphc.ir import INPUT, Graph, Node
 from graphc.passes.plan import Block, Plan
 from graphc.passes.schedule import Domain, Kernel
 from graphc.text import node_names
-from graphc.types import TensorType, i32
+from graphc.types import TensorType
 
 #: Nanoseconds of work that are worth another thread: waking one and waiting for it costs about a tenth.
 WORTH_A_THREAD = 10_000
@@ -248,32 +249,30 @@ class _Assembler:
 
     def _calls(self, plan: Plan, binding: _Binding, kernel: Kernel, code: Code) -> list[tuple[Call, float]]:
         """The calls of a kernel's steps, each with its work."""
-        values = (*kernel.args, *kernel.results)
+        memory = [self._address(plan, binding, v) for v in (*kernel.args, *kernel.results)]
         scratch = binding.scratch + plan.scratch.get(kernel, 0)
-        calls = []
-        for step in code.steps:
-            self._add_source(step, kernel.name)
-            words: list[Address | Word] = []
-            for entry in step.table:
-                match entry:
-                    case Pointer(position, offset):
-                        words.append(self._address(plan, binding, values[position]).shifted(offset))
-                    case codegen.Word(value):
-                        words.append(Word.value(value))
-                    case Scratch(offset):
-                        words.append(Address("scratch", 0, scratch + offset))
-                    case ScratchStride():
-                        words.append(Word.value(self.plan.scratch_bytes))
-                    case ErrorBase():
-                        words.append(Word.value(self._error_base(plan, kernel)))
-            calls.append((Call(step.symbol, self._table(words), threads_for(step)), step.work))
-        return calls
+        errors = self._error_base(plan, kernel) if any(ErrorBase() in step.table for step in code.steps) else 0
+        return [self._call(step, kernel.name, memory, scratch, errors) for step in code.steps]
 
-    def _add_source(self, step: Code, user: str) -> None:
+    def _call(self, step: Code, user: str, memory: Sequence[Address], scratch: int, errors: int) -> tuple[Call, float]:
         for symbol, source in step.requires:
             self.sources.setdefault(symbol, source)
         self.sources.setdefault(step.symbol, step.source)
         self.users.setdefault(step.symbol, {})[user] = None
+        words: list[Address | Word] = []
+        for entry in step.table:
+            match entry:
+                case Pointer(position, offset):
+                    words.append(memory[position].shifted(offset))
+                case codegen.Word(value):
+                    words.append(Word.value(value))
+                case Scratch(offset):
+                    words.append(Address("scratch", 0, scratch + offset))
+                case ScratchStride():
+                    words.append(Word.value(self.plan.scratch_bytes))
+                case ErrorBase():
+                    words.append(Word.value(errors))
+        return Call(step.symbol, self._table(words), threads_for(step)), step.work
 
     def _error_base(self, plan: Plan, kernel: Kernel) -> int:
         """Enter the errors of a kernel into the table; the number of its body's first node there."""
@@ -299,11 +298,7 @@ class _Assembler:
         for type, source, target in pairs:
             if source == target or type.size == 0:
                 continue
-            code = codegen.lower(copy_kernel(type))
-            self._add_source(code, "copy")
-            words = [w.value if isinstance(w, codegen.Word) else (source, target)[w.position] for w in code.table]  # type: ignore[union-attr]
-            table = self._table([Word.value(w) if isinstance(w, int) else w for w in words])
-            kernels.append([(Call(code.symbol, table, threads_for(code)), code.work)])
+            kernels.append([self._call(codegen.lower(copy_kernel(type)), "copy", [source, target], 0, 0)])
         return self._stages(kernels)
 
     # -------------------------------------------------------------------------------------------- control
@@ -366,7 +361,7 @@ class _Assembler:
         node = at.node
         n_carry = node["n_carry"]
         types = node["body"].input_types[:n_carry]
-        test, body = node.bodies.index(node["cond"]), len(node.bodies) - 1 - node.bodies[::-1].index(node["body"])
+        test, body = node.bodies.index(node["cond"]), node.bodies.index(node["body"])
         second, constants = at.second_buffers(results), list(arguments[n_carry:])
         predicate = Address("arena", 0, at.arena + at.block.predicate)
         start = self._copies(list(zip(types, arguments[:n_carry], results, strict=True)))
@@ -447,13 +442,13 @@ def _lowered(kernel: Kernel, plan: Plan) -> Code:
         raise NotImplementedError(f"{error} ({_where(plan, kernel, error.node)})") from error
 
 
+_names = functools.lru_cache(maxsize=4)(node_names)
+
+
 def _where(plan: Plan, kernel: Kernel, node: Node) -> str:
     """The name of a body's node in the graph, and the user's line: ``v14, model.py:31``."""
     graph = plan.schedule.graph
-    names = node_names(graph)
+    names = _names(graph)
     same = [graph.nodes[k] for k in kernel.nodes if graph.nodes[k].op is node.op]
     lines = kernel.body.lines.get(node) or next((graph.lines[n] for n in same if n in graph.lines), ())
     return ", ".join([*(names[n] for n in same[:1]), *map(str, lines[:1])]) or kernel.name
-
-
-__all__ = ["Assembled", "assemble", "copy_kernel", "i32", "threads_for"]
