@@ -68,22 +68,24 @@ _ADJOINT_STYLES = (
 def roles(graph: Graph) -> dict[Node, str]:
     """What each node is: input, constant, forward, ``adjoint`` (of order 1; ``adjoint 2`` …), or update.
 
-    A node is forward if a primal of order 1 needs it, adjoint of order k if an adjoint of that order needs it and
-    nothing of lower order does; what neither needs uses derivatives, as an update does. Without adjoints all are forward.
+    What a primal of order 1 needs is forward; what else an adjoint of order k needs is adjoint of order k, lowest first.
+    Of the rest, what reads adjoints is an update, and all others are forward.
     """
     found: dict[Node, str] = {}
-    orders = sorted({order for order, _, _ in graph.adjoints})
-    if orders:
-        adjoints = {adjoint for _, _, adjoint in graph.adjoints}
-        primals = [p for order, p, _ in graph.adjoints if order == 1 and p not in adjoints]
-        found.update(dict.fromkeys(topological(primals), "forward"))
-        for order in orders:
-            name = "adjoint" if order == 1 else f"adjoint {order}"
-            for node in topological([a for k, _, a in graph.adjoints if k == order], stop=found):
-                found.setdefault(node, name)
-    fixed = {"input": "input", "constant": "constant"}
-    other = "update" if orders else "forward"
-    return {node: fixed.get(node.op.kind, found.get(node, other)) for node in graph.nodes}
+    found.update(dict.fromkeys(topological([p for order, p, _ in graph.adjoints if order == 1]), "forward"))
+    for order in sorted({order for order, _, _ in graph.adjoints}):
+        name = "adjoint" if order == 1 else f"adjoint {order}"
+        for node in topological([a for k, _, a in graph.adjoints if k == order], stop=found):
+            found.setdefault(node, name)
+    for node in graph.nodes:
+        if node.op.kind in ("input", "constant"):
+            found[node] = node.op.kind
+        elif node not in found:
+            found[node] = "forward" if all(found[i] in _BEFORE_ADJOINTS for i in node.inputs) else "update"
+    return {node: found[node] for node in graph.nodes}
+
+
+_BEFORE_ADJOINTS = frozenset({"input", "constant", "forward"})
 
 
 def _role_style(role: str) -> dict[str, str]:

@@ -81,7 +81,13 @@ def simplify(graph: Graph, fast: Collection[str] = ()) -> Graph:
 
 def _simplify(graph: Graph, apply: Function) -> Graph:
     graph = map_bodies(graph, lambda body: _simplify(body, apply))
-    return swap_transposed_dots(fixed_point(graph, apply))
+    return swap_transposed_dots(settled(graph, apply))
+
+
+def settled(graph: Graph, apply: Function) -> Graph:
+    """``graph`` rewritten until nothing changes; the same object where nothing did, which need not be verified again."""
+    after = fixed_point(graph, apply)
+    return graph if after.digest == graph.digest else after
 
 
 def driver(rules: Collection[Rule]) -> Function:
@@ -146,10 +152,13 @@ def rebuild(graph: Graph, replace: Callable[[Node, tuple[Node, ...]], Node | Non
 def strip_identities(graph: Graph) -> Graph:
     """``graph`` without ``alias`` and ``stop_gradient``: they mean something to derivatives alone."""
 
-    def rule(node: Node) -> Node | None:
-        return node.inputs[0] if node.op in (ops.alias, ops.stop_gradient) else None
+    identities = (ops.alias, ops.stop_gradient)
 
-    return rewrite(map_bodies(graph, strip_identities), rule)
+    def rule(node: Node) -> Node | None:
+        return node.inputs[0] if node.op in identities else None
+
+    graph = map_bodies(graph, strip_identities)
+    return rewrite(graph, rule) if any(node.op in identities for node in graph.nodes) else graph
 
 
 # ------------------------------------------------------------------------------------------------ what rules ask
@@ -753,6 +762,6 @@ def multiply_by_reciprocal(node: Node) -> Node | None:  # x / c -> x * (1 / c)
 
 
 __all__ = [
-    "EXACT", "FAST", "Rule", "driver", "inlined", "map_bodies", "number", "rebuild", "simplify", "strip_identities",
-    "swap_transposed_dots",
+    "EXACT", "FAST", "Rule", "driver", "inlined", "map_bodies", "number", "rebuild", "settled", "simplify",
+    "strip_identities", "swap_transposed_dots",
 ]  # fmt: skip

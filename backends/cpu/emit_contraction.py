@@ -204,6 +204,8 @@ def _rounded(n: int, grain: int) -> int:
 def contraction(kernel: Kernel) -> Code:
     """A dot and its epilogue. Operands of the dot are read by any strides; results must not share memory with them."""
     p = problem(kernel)
+    if 0 in p.extents:
+        return Emission(kernel, "contraction without elements").code(1, 0.0)
     if 0 in p.depth:
         return _Writer(kernel, p, "no products").write(None)
     if not p.tiles or _prefers_dots(p):

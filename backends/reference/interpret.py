@@ -156,7 +156,13 @@ def run_in(plan: Plan, inputs: Arrays, outputs: Arrays, arena: np.ndarray) -> No
         if kernel.template == "control":
             run_control(kernel, plan.inner[kernel], plan.blocks[kernel], arguments, results, arena)
             continue
-        for target, value in zip(results, evaluate(kernel.body, arguments, check=True), strict=True):
+        try:
+            computed = evaluate(kernel.body, arguments, check=True)
+        except Exception as error:
+            lines = ", ".join(map(str, schedule.lines(kernel)))
+            error.add_note(f"in {kernel.name} {kernel.template}" + (f", from {lines}" if lines else ""))
+            raise
+        for target, value in zip(results, computed, strict=True):
             target[...] = value
 
 

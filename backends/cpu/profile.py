@@ -1,0 +1,276 @@
+"""Time per kernel: the same kernels on the same memory, a clock between them.
+
+The program is assembled once more with a clock after every kernel: a small native function that adds the time since the
+last reading to the kernel's slot. Kernels of one stage run one after the other here, each on as many threads as usual.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+
+from graphc.backends.cpu import CompiledCode, Runner, compile_sources
+from graphc.backends.cpu.assemble import _Assembler
+from graphc.backends.cpu.runtime import Call, TapeBuilder, Word
+from graphc.passes.schedule import Kernel, Schedule
+
+CLOCK = "graphc_clock"
+BEFORE, FIRST = 1, 3  # of the array of times: the last reading, time outside kernels, then pairs (ns, runs) per kernel
+I64, I32 = ir.IntType(64), ir.IntType(32)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel: how often it ran per call, µs per call in it, bytes and operations per call, the user's lines."""
+
+    name: str
+    template: str
+    runs: float
+    microseconds: float
+    nbytes: int
+    flops: float
+    lines: tuple[str, ...]
+
+    @property
+    def gigabytes_per_second(self) -> float:
+        return self.nbytes * self.runs / (1e3 * self.microseconds) if self.microseconds else 0.0
+
+    @property
+    def gigaflops(self) -> float:
+        return self.flops * self.runs / (1e3 * self.microseconds) if self.microseconds else 0.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this machine was measured to do with the same number of threads: copying memory, and fused multiply-adds."""
+
+    gigabytes_per_second: float
+    gigaflops: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Kernels by time. Prints as a table; ``limit`` is the share of the nearer one of the machine's measured limits."""
+
+    rows: tuple[Row, ...]
+    limits: Limits
+
+    @property
+    def microseconds(self) -> float:
+        return sum(row.microseconds for row in self.rows)
+
+    def share_of_limit(self, row: Row) -> float:
+        return max(
+            row.gigabytes_per_second / self.limits.gigabytes_per_second, row.gigaflops / self.limits.gigaflops
+        )
+
+    def __str__(self) -> str:
+        total = self.microseconds or 1.0
+        head = ("kernel", "template", "µs", "share", "GB/s", "GFLOP/s", "limit", "lines")
+        table = [head]
+        for row in sorted(self.rows, key=lambda r: -r.microseconds):
+            table.append(
+                (
+                    row.name + (f" ×{row.runs:g}" if row.runs != 1 else ""),
+                    row.template,
+                    f"{row.microseconds:.2f}",
+                    f"{row.microseconds / total:.0%}",
+                    f"{row.gigabytes_per_second:.1f}",
+                    f"{row.gigaflops:.1f}",
+                    f"{self.share_of_limit(row):.0%}",
+                    ", ".join(row.lines[:3]) + (" …" if len(row.lines) > 3 else ""),
+                )
+            )
+        widths = [max(len(r[k]) for r in table) for k in range(len(head))]
+        lines = []
+        for r in table:
+            cells = [c.ljust(w) if k in (0, 1, 7) else c.rjust(w) for k, (c, w) in enumerate(zip(r, widths, strict=True))]
+            lines.append("  ".join(cells).rstrip())
+        lines.append(
+            f"{total:.1f} µs in kernels; measured limits of this machine: copying "
+            f"{self.limits.gigabytes_per_second:.1f} GB/s, multiply-adds {self.limits.gigaflops:.0f} GFLOP/s"
+        )
+        return "\n".join(lines)
+
+
+class _ClockedTape(TapeBuilder):
+    """A tape with a clock after every kernel."""
+
+    def __init__(self, times: np.ndarray) -> None:
+        super().__init__()
+        self.times = times
+        self.slots: list[int] = []  # tables of the kernels, in the order of their slots
+        self.last = times.ctypes.data
+
+    def clock(self, slot: int) -> None:
+        words = [Word.value(clock_address()), Word.value(self.last), Word.value(self.times[slot:].ctypes.data)]
+        super().stage(Call(CLOCK, self.table(words)))
+
+    def stage(self, *calls: Call, serial: bool = False) -> None:
+        for call in calls:
+            self.clock(BEFORE)
+            super().stage(call)
+            self.slots.append(call.table)
+            self.clock(FIRST + 2 * (len(self.slots) - 1))
+
+
+class _ClockedAssembler(_Assembler):
+    """Assembles with a clocked tape and remembers which kernel each table is of."""
+
+    def __init__(self, plan: Any, owned: tuple[int, ...], times: np.ndarray) -> None:
+        super().__init__(plan, owned)
+        self.tape = _ClockedTape(times)
+        self.kernel_of: dict[int, tuple[Kernel, Schedule]] = {}
+
+    def _calls(self, plan: Any, binding: Any, kernel: Kernel, code: Any) -> Any:
+        calls = super()._calls(plan, binding, kernel, code)
+        for call, _ in calls:
+            self.kernel_of[call.table] = (kernel, plan.schedule)
+        return calls
+
+
+def profile(executable: Any, leaves: Sequence[Any], repeat: int) -> Profile:
+    """Run ``executable`` on ``leaves`` with clocks, ``repeat`` times after one warm-up, on copies of what it owns."""
+    plan, options = executable.plan, executable.options
+    stages = sum(1 for _ in all_kernels(plan.schedule)) * 4 + 16
+    times = np.zeros(FIRST + 2 * stages, np.int64)
+    assembler = _ClockedAssembler(plan, tuple(options.owned), times)
+    assembled = assembler.assemble()
+    sources = {k: v for k, v in assembled.sources.items() if k != CLOCK}
+    objects = {**compile_sources(sources), CLOCK: clock_object()}
+    runner = Runner(CompiledCode(assembled.program, objects, "", assembled.late_errors), options.threads)
+    if options.owned:
+        runner.bind([np.array(a, order="C") for a in executable.runner.executable.owned])
+    copies = [np.array(v) if isinstance(v, np.ndarray) else v for v in leaves]
+    runner.call(copies)
+    times[:] = 0
+    for _ in range(repeat):
+        runner.call(copies)
+    tape = assembler.tape
+    assert isinstance(tape, _ClockedTape)
+    rows: dict[int, Row] = {}
+    for k, table in enumerate(tape.slots):
+        kernel, schedule = assembler.kernel_of.get(table, (None, None))
+        nanoseconds, runs = map(int, times[FIRST + 2 * k : FIRST + 2 * k + 2])
+        row = describe(kernel, schedule, runs / repeat, nanoseconds / repeat / 1e3)
+        key = id(kernel)
+        if key in rows and kernel is not None:  # the steps of one kernel
+            row = Row(row.name, row.template, row.runs, row.microseconds + rows[key].microseconds, row.nbytes, row.flops, row.lines)
+        rows[key] = row
+    return Profile(tuple(rows.values()), limits(options.threads))
+
+
+def all_kernels(schedule: Schedule) -> Any:
+    for kernel in schedule.kernels:
+        yield kernel
+        for body in kernel.bodies:
+            yield from all_kernels(body)
+
+
+def describe(kernel: Kernel | None, schedule: Schedule | None, runs: float, microseconds: float) -> Row:
+    if kernel is None or schedule is None:
+        return Row("copies of carries", "copy", runs, microseconds, 0, 0.0, ())
+    values = [schedule.values[v].type for v in (*kernel.args, *kernel.results)]
+    lines = tuple(str(line) for line in schedule.lines(kernel))
+    return Row(
+        kernel.name, kernel.template, runs, microseconds, sum(t.nbytes for t in values), operations(kernel), lines
+    )
+
+
+def operations(kernel: Kernel) -> float:
+    """Floating-point operations: two per multiply-add of a contraction, one per element of anything else."""
+    total = 0.0
+    for node in kernel.body.nodes:
+        if node.op.kind == "contraction":
+            depth = 1
+            for axis in node["contract"][0]:
+                depth *= node.inputs[0].type.shape[axis]
+            total += 2.0 * node.type.size * depth
+        elif node.op.kind == "elementwise" and node.op.name not in ("iota", "cast"):
+            total += node.type.size
+        elif node.op.kind == "reduction":
+            total += node.inputs[0].type.size
+    return total
+
+
+# ------------------------------------------------------------------------------------------------ the clock
+
+
+@functools.cache
+def clock_address() -> int:
+    """The address of the C library's monotonic clock."""
+    if sys.platform == "win32":
+        raise NotImplementedError("profiling needs clock_gettime, which Windows does not have")
+    address = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value
+    assert address is not None
+    return address
+
+
+@functools.cache
+def clock_object() -> bytes:
+    """``table = (address of clock_gettime, last reading, slot)``: slot[0] += now - last, slot[1] += 1, last = now."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = ir.Module("clock")
+    module.triple = llvm.get_process_triple()
+    pointer = I64.as_pointer()
+    function = ir.Function(module, ir.FunctionType(I64, [pointer, I64, I64]), CLOCK)
+    b = ir.IRBuilder(function.append_basic_block())
+    table = function.args[0]
+    spec = b.alloca(I64, 2)
+
+    def word(k: int) -> ir.Value:
+        return b.load(b.gep(table, [ir.Constant(I64, k)]))
+
+    clock_type = ir.FunctionType(I32, [I32, pointer])
+    monotonic = 6 if sys.platform == "darwin" else 1
+    b.call(b.inttoptr(word(0), clock_type.as_pointer()), [ir.Constant(I32, monotonic), spec])
+    seconds, nanos = b.load(spec), b.load(b.gep(spec, [ir.Constant(I64, 1)]))
+    now = b.add(b.mul(seconds, ir.Constant(I64, 10**9)), nanos)
+    last, slot = b.inttoptr(word(1), pointer), b.inttoptr(word(2), pointer)
+    count = b.gep(slot, [ir.Constant(I64, 1)])
+    b.store(b.add(b.load(slot), b.sub(now, b.load(last))), slot)
+    b.store(b.add(b.load(count), ir.Constant(I64, 1)), count)
+    b.store(now, last)
+    b.ret(ir.Constant(I64, 0))
+    parsed = llvm.parse_assembly(str(module))
+    machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="default")
+    return machine.emit_object(parsed)
+
+
+# ------------------------------------------------------------------------------------------------ limits
+
+
+@functools.cache
+def limits(threads: int | None) -> Limits:
+    """Copy bandwidth over 64 MB and the rate of a large f32 contraction, both by graphc's own kernels, best of a few."""
+    import time
+
+    import graphc
+
+    def best(call: Any, count: int = 7) -> float:
+        call()
+        times = []
+        for _ in range(count):
+            begin = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    n = 8 << 20
+    source, target = np.ones(n, np.float32), np.ones(n, np.float32)
+    copy = graphc.compile(lambda x, y: x + np.float32(1), donate="y", threads=threads)
+    seconds = best(lambda: copy(source, target))
+    m = 768
+    a, b = np.ones((m, m), np.float32), np.ones((m, m), np.float32)
+    multiply = graphc.compile(lambda a, b: a @ b, threads=threads)
+    flops = 2 * m**3 / best(lambda: multiply(a, b))
+    return Limits(2 * source.nbytes / seconds / 1e9, flops / 1e9)
