@@ -81,7 +81,8 @@ def roles(graph: Graph) -> dict[Node, str]:
         if node.op.kind in ("input", "constant"):
             found[node] = node.op.kind
         elif node not in found:
-            found[node] = "forward" if all(found[i] in _BEFORE_ADJOINTS for i in node.inputs) else "update"
+            late = any(found.get(i, "forward") not in _BEFORE_ADJOINTS for i in node.inputs)
+            found[node] = "update" if late else "forward"
     return {node: found[node] for node in graph.nodes}
 
 
@@ -261,7 +262,7 @@ class _GraphDrawing(_Drawing):
                 break
         for node in graph.nodes:
             for operand in node.inputs:
-                self.edge(at, prefix + names[operand], prefix + names[node], str(operand.type))
+                self.edge(at, prefix + names.get(operand, "_"), prefix + names[node], str(operand.type))
         first = prefix + names[graph.nodes[0]] if graph.nodes else None
         return first if first in self.drawn else None
 
@@ -295,7 +296,7 @@ def _constant_label(node: Node) -> str:
 
 
 def _tooltip(node: Node, names: Mapping[Node, str], graph: Graph) -> str:
-    operands = [names[i] for i in node.inputs]
+    operands = [names.get(i, "_") for i in node.inputs]
     attrs = [f"{key}={value_text(value)}" for key, value in node.attrs if not _is_graph(value)]
     call = f"{names[node]}: {node.type} = {node.op.name}({', '.join(operands + attrs)})"
     return "\n".join([call, *map(str, graph.lines.get(node, ()))])

@@ -98,9 +98,9 @@ def backend_module(name: str) -> Any:
 
         return cpu
     if name == "reference":
-        from graphc.backends import reference
+        from graphc.backends.reference import backend
 
-        return reference
+        return backend
     raise ValueError(f"there is no backend {name!r}; there are 'cpu' and 'reference'")
 
 
@@ -177,6 +177,11 @@ class Executable:
     def source(self) -> str:
         """The generated source of all kernels."""
         return self._code.source
+
+    @property
+    def assembly(self) -> str:
+        """The assembly of all kernels, as text."""
+        return backend_module(self.options.backend).assembly(self._code)
 
     @property
     def memory(self) -> Memory:

@@ -4,24 +4,34 @@ A :class:`Trace` owns a Builder. A :class:`Tracer` is a node of a trace that beh
 by ``__array_ufunc__`` and ``__array_function__`` and are looked up in two tables, :data:`UFUNCS` and :data:`FUNCTIONS`,
 which :mod:`graphc.numpy` fills. Anything not in them raises by name.
 
+A Python number that is an argument is *weak*, as a literal is: it takes the element type of the arrays it meets. Operators
+on weak numbers alone give weak numbers; NumPy functions give NumPy's own scalars, as they do outside a trace.
+
+Arrays can be changed in place (``x[i] = v``, ``x += v``): a tracer then stands for another node. A :class:`View` reads its
+base again whenever that has changed, and writes through to it.
+
 Bodies of scan, cond and while_loop are traced in a Trace of their own whose parent is the enclosing one; what they
 read from it is *captured*: it becomes an operand.
 """
 
 from __future__ import annotations
 
+import enum
+import inspect
+import itertools
+import re
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 
-from graphc import ops
-from graphc.ir import Builder, Graph, GraphError, Node
-from graphc.location import user_lines, where
+from graphc import leaks, ops
+from graphc.generators import unchanged_generators
+from graphc.ir import INPUT, Builder, Graph, GraphError, Node
+from graphc.leaks import TracerError, UnsupportedError, refuse
+from graphc.location import operand_texts, place, user_frame, user_lines, where
 from graphc.tree import Tree, flatten, unflatten
 from graphc.types import DType, TensorType, bf16, bool_, dtype, f16, f32, f64, i64
 
@@ -35,14 +45,7 @@ NAMED_UFUNCS: dict[str, Callable[..., Any]] = {}
 METHODS: dict[str, Callable[..., Any]] = {}
 
 LARGE_CONSTANT = 1 << 20  # bytes
-
-
-class TracerError(TypeError):
-    """A traced value was used where a concrete one is needed. The message says what to write instead."""
-
-
-class UnsupportedError(TypeError):
-    """A NumPy function, or an argument of one, that graphc does not trace."""
+COMPARISONS = frozenset({np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal})
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,11 @@ class Spec:
     is_pytree_leaf = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        shape = (self.shape,) if isinstance(self.shape, (int, np.integer)) else self.shape
+        object.__setattr__(self, "shape", tuple(int(n) for n in shape))
         object.__setattr__(self, "dtype", dtype(self.dtype))
+        if any(n < 0 for n in self.shape):
+            raise ValueError(f"Spec: {self.shape} is no shape")
 
     @property
     def type(self) -> TensorType:
@@ -88,18 +94,25 @@ class Trace:
         self.parent = parent
         self.captures: dict[Node, Node] = {}  # node of the parent -> input of this trace
         self.notes: list[str] = [] if parent is None else parent.notes
+        self.tags: Iterator[int] = itertools.count() if parent is None else parent.tags
+        self.constants: dict[int, tuple[np.ndarray, Node]] = {}  # id of an array of the user's -> it, and its node
         self.open = False
 
     def __enter__(self) -> Trace:
+        if not _state.traces:
+            leaks.forget()
         _state.traces.append(self)
         self.builder.__enter__()
         self.open = True
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.builder.__exit__(*exc)
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self.builder.__exit__(kind, error, traceback)
         _state.traces.pop()
         self.open = False
+        refused = leaks.swallowed(error)
+        if refused is not None:
+            raise refused from None
 
     def input(self, name: str, type: TensorType, weak: bool = False) -> Tracer:
         return Tracer(self.builder.input(name, type), self, weak)
@@ -109,18 +122,43 @@ class Trace:
         if tracer._trace is self:
             return tracer._node
         if not tracer._trace.open or self.parent is None:
-            raise TracerError(
-                f"a traced value of type {tracer._node.type} was kept from another trace and used at {where()}; "
-                "return it from the function that made it, or pass it as an argument"
-            )
-        outer = self.parent.node(tracer)
+            refuse_kept(tracer)
+        with self.parent.builder:
+            outer = self.parent.node(tracer)
         if outer not in self.captures:
             self.captures[outer] = self.builder.input(f"captured{len(self.captures)}", outer.type)
         return self.captures[outer]
 
+    def graph(self, outputs: Sequence[Node], inputs: Sequence[Node] | None = None) -> Graph:
+        """The graph of ``outputs``. Raises TracerError where a value that only existed inside a vmap is among them."""
+        graph = self.builder.graph(outputs, inputs=inputs)
+        if any(n.op is INPUT for n in graph.nodes[len(graph.inputs) :]):
+            refuse_escaped(graph)
+        return graph
+
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def refuse_kept(tracer: Tracer) -> NoReturn:
+    made = tracer._trace.builder.lines.get(tracer._node)
+    refuse(
+        f"a traced value {tracer._node.type}" + (f" of {made[0]}" if made else "") + " was kept from another trace and used",
+        "return it from the function that made it (bodies of scan, cond and while_loop are functions of their own), or "
+        "pass it as an argument",
+    )
+
+
+def refuse_escaped(graph: Graph) -> NoReturn:
+    hole = next(n for n in graph.nodes[len(graph.inputs) :] if n.op is INPUT)
+    reader = next((n for n in graph.nodes if hole in n.inputs), hole)
+    lines = graph.lines.get(reader)
+    raise TracerError(
+        f"one example {hole.type} of a vmapped function was used outside it"
+        + (f" (at {lines[0]})" if lines else "")
+        + "; return it from the function that vmap maps, and do not store it in a variable or array outside"
+    )
 
 
 # ------------------------------------------------------------------------------------------------ values to nodes
@@ -138,7 +176,10 @@ def is_weak_scalar(value: Any) -> bool:
 def to_node(value: Any, to: DType | None = None) -> Node:
     """``value`` (tracer, array, scalar, nested list of numbers) as a node of the current trace, cast to ``to``."""
     trace = current_trace()
-    assert trace is not None, "to_node outside a trace"
+    if trace is None:
+        if isinstance(value, Tracer):
+            refuse_kept(value)
+        raise RuntimeError("to_node outside a trace")
     if isinstance(value, Tracer):
         node = trace.node(value)
         return node if to is None else ops.convert(node, to)
@@ -146,7 +187,14 @@ def to_node(value: Any, to: DType | None = None) -> Node:
         return value if to is None else ops.convert(value, to)
     if isinstance(value, (list, tuple)) and any(map(is_tracer, flatten(list(value))[0])):
         return to_node(METHODS["array"](value), to)
-    array = np.asarray(value) if to is None or not is_weak_scalar(value) else np.asarray(value, dtype=to.numpy)
+    if is_weak_scalar(value):
+        return ops.const(np.asarray(value, dtype=to.numpy if to is not None else None))
+    return array_node(trace, value, to)
+
+
+def array_node(trace: Trace, value: Any, to: DType | None) -> Node:
+    """A NumPy array (or list of numbers) as a constant, converted here rather than in the program."""
+    array = np.asarray(plain(value))
     if array.dtype == object:
         raise TracerError(f"{value!r} is not an array of numbers (at {where()})")
     if array.nbytes > LARGE_CONSTANT:
@@ -156,8 +204,29 @@ def to_node(value: Any, to: DType | None = None) -> Node:
         )
     if to is not None and dtype(array.dtype) is not to:
         with np.errstate(all="ignore"):
-            array = array.astype(to.numpy)
-    return constant(array)
+            return constant(array.astype(to.numpy))
+    known = trace.constants.get(id(value))
+    if known is not None and known[0] is value and same_bits(known[1], array):
+        return known[1]
+    node = constant(array)
+    if node.op is ops.constant and type(value) is np.ndarray:
+        trace.constants[id(value)] = (value, node)  # hashed once, as long as it stays as it is
+    return node
+
+
+def plain(value: Any) -> Any:
+    """``value``, unless it is an array whose arithmetic is not NumPy's plain one."""
+    if isinstance(value, (np.ma.MaskedArray, np.matrix)):
+        raise TypeError(
+            f"graphc does not take a {type(value).__name__} (at {where()}); convert it with np.asarray and keep masks as "
+            "arrays of their own"
+        )
+    return value
+
+
+def same_bits(node: Node, array: np.ndarray) -> bool:
+    kept = node["value"].value
+    return kept.shape == array.shape and kept.dtype == array.dtype and kept.tobytes() == array.tobytes()
 
 
 def constant(array: np.ndarray) -> Node:
@@ -175,55 +244,71 @@ def wrap(node: Node, weak: bool = False) -> Tracer:
     return Tracer(node, trace, weak)
 
 
+def type_of(value: Any) -> TensorType:
+    """The type that ``value`` has by itself."""
+    if isinstance(value, Tracer):
+        return value._node.type
+    array = np.asarray(value)
+    return TensorType(dtype(array.dtype), array.shape)
+
+
 def element_type(value: Any) -> DType:
     """The element type that ``value`` has by itself."""
     if isinstance(value, Tracer):
         return value._node.type.dtype
+    if isinstance(value, (np.ndarray, np.generic)):
+        return dtype(value.dtype)
     return dtype(np.asarray(value).dtype)
+
+
+_WEAK = {"b": bool, "i": int, "f": float, "c": complex}
 
 
 def weak_kind(value: Any) -> type | None:
     """bool, int, float or complex for a weak scalar (a Python number or a traced one), else None."""
     if isinstance(value, Tracer):
-        if not value._weak:
-            return None
-        return {"b": bool, "i": int, "f": float, "c": complex}[value._node.type.dtype.kind]
+        return _WEAK[value._node.type.dtype.kind] if value._weak else None
     return type(value) if is_weak_scalar(value) else None
+
+
+# ------------------------------------------------------------------------------------------------ promotion
 
 
 def promote(*values: Any) -> DType:
     """The element type of arithmetic on ``values``: NumPy 2's rule; f16 and bf16 as in JAX."""
-    strong = [element_type(v) for v in values if weak_kind(v) is None]
-    weak = [kind for v in values if (kind := weak_kind(v)) is not None]
-    if bf16 in strong:
-        return promote_bf16(strong, weak)
-    arguments = [t.numpy for t in strong] + [kind() for kind in weak]
-    return dtype(np.result_type(*arguments))
+    kinds = [weak_kind(v) for v in values]
+    strong = [element_type(v) for v, kind in zip(values, kinds, strict=True) if kind is None]
+    weak = [kind for kind in kinds if kind is not None]
+    if f16 in strong or bf16 in strong:
+        return promote_half(strong, weak)
+    return dtype(np.result_type(*[t.numpy for t in strong], *[kind() for kind in weak]))
 
 
-def promote_bf16(strong: Sequence[DType], weak: Sequence[type]) -> DType:
-    rest = [t for t in strong if t is not bf16 and t.is_inexact]
-    if not rest:
-        return bf16
-    return f32 if all(t is f16 for t in rest) else dtype(np.result_type(np.float32, *[t.numpy for t in rest]))
+def promote_half(strong: Sequence[DType], weak: Sequence[type]) -> DType:
+    """With f16 or bf16 among them: integers and weak numbers follow the floats; f16 with bf16 is f32 (as in JAX)."""
+    floats = {t for t in strong if t.is_inexact}
+    if len(floats) == 1 and complex not in weak:
+        return floats.pop()
+    wide = [np.dtype(np.complex64)] if complex in weak else []
+    return dtype(np.result_type(np.float32, *wide, *[t.numpy for t in floats if t not in (f16, bf16)]))
 
 
 def operands(*values: Any, to: DType | None = None) -> list[Node]:
     """``values`` as nodes of one element type and one shape, by NumPy's promotion and broadcasting."""
     element = promote(*values) if to is None else to
     note_widening(element, values)
-    nodes = [to_node(v, element) for v in values]
-    return broadcast_together(nodes)
+    return broadcast_together([to_node(v, element) for v in values])
 
 
 def broadcast_together(nodes: Sequence[Node]) -> list[Node]:
-    shapes = [n.type.shape for n in nodes]
-    if all(s == shapes[0] for s in shapes):
+    first = nodes[0].type.shape
+    if all([n.type.shape == first for n in nodes]):
         return list(nodes)
+    shapes = [n.type.shape for n in nodes]
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
-        raise GraphError(f"shapes {', '.join(map(str, shapes))} do not broadcast together") from None
+        raise GraphError(f"{' and '.join(str(n.type) for n in nodes)} do not broadcast together") from None
     return [ops.broadcast_numpy(n, shape) for n in nodes]
 
 
@@ -231,16 +316,21 @@ def note_widening(result: DType, values: Sequence[Any]) -> None:
     """Say where an f32 program becomes f64, and which operand did it."""
     if result is not f64:
         return
-    narrow = [v for v in values if isinstance(v, Tracer) and v._node.type.dtype is f32]
-    wide = [v for v in values if weak_kind(v) is None and element_type(v) is f64]
-    trace = current_trace()
-    if narrow and wide and trace is not None:
-        what = "a traced value" if isinstance(wide[0], Tracer) else type(wide[0]).__name__
-        trace.note(f"float64 from {where()}: {what} is float64, the other operand float32")
+    if not any(isinstance(v, Tracer) and v._node.type.dtype is f32 and not v._weak for v in values):
+        return
+    guilty = [k for k, v in enumerate(values) if weak_kind(v) is None and element_type(v) is not f32]
+    trace, frame = current_trace(), user_frame()
+    if not guilty or trace is None:
+        return
+    texts = operand_texts(frame) if frame is not None else []
+    k = next((k for k in guilty if element_type(values[k]) is f64), guilty[0])
+    name = texts[k] if k < len(texts) and len(texts) == len(values) else where().partition(": `")[2].rstrip("`")
+    kind = np.dtype(element_type(values[k]).numpy).name
+    trace.note(f"float64 from {place(frame) if frame else 'an unknown line'}: {name} is {kind}, the other operand float32")
 
 
 def located(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """``function(*args, **kwargs)``; a GraphError gets the user's line."""
+    """``function(*args, **kwargs)``; errors get the user's line."""
     try:
         return function(*args, **kwargs)
     except GraphError as error:
@@ -249,12 +339,16 @@ def located(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raised = GraphError(f"{error}\n  at {where()}")
         raised.located = True  # type: ignore[attr-defined]
         raise raised from None
+    except (ValueError, IndexError, OverflowError) as error:
+        if not getattr(error, "__notes__", None):
+            error.add_note(f"at {where()}")
+        raise
 
 
 # ------------------------------------------------------------------------------------------------ ufuncs
 
 
-def apply_ufunc(ufunc: Any, *inputs: Any, dtype_: Any = None, where_: Any = True, casting: str = "same_kind") -> Any:
+def apply_ufunc(ufunc: Any, *inputs: Any, dtype_: Any = None, casting: str = "same_kind") -> Any:
     """A NumPy ufunc on tracers: NumPy's own loop resolution gives the types, the table gives the nodes."""
     special = FUNCTIONS.get(ufunc)
     if special is not None:
@@ -262,73 +356,193 @@ def apply_ufunc(ufunc: Any, *inputs: Any, dtype_: Any = None, where_: Any = True
     rule = UFUNCS.get(ufunc) or NAMED_UFUNCS.get(ufunc.__name__)
     if rule is None:
         raise UnsupportedError(f"graphc does not trace the ufunc {ufunc.__name__} (at {where()})")
-    return located(_apply_ufunc, ufunc, rule, inputs, dtype_, where_)
+    return located(_apply_ufunc, ufunc, rule, inputs, dtype_, casting)
 
 
-def _apply_ufunc(ufunc: Any, rule: Callable[..., Any], inputs: Sequence[Any], dtype_: Any, where_: Any) -> Any:
+def _apply_ufunc(ufunc: Any, rule: Callable[..., Any], inputs: Sequence[Any], dtype_: Any, casting: str) -> Any:
     prepared = [to_tracer(v) if isinstance(v, (list, tuple)) else v for v in inputs]
-    loop = loop_types(ufunc, prepared, dtype_)
-    if any(t is f64 for t in loop):
+    if ufunc in COMPARISONS:
+        settled = compare_out_of_range(ufunc, prepared)
+        if settled is not None:
+            return settled
+        prepared = [strong_integer(v, prepared) for v in prepared]
+    loop = loop_types(ufunc, prepared, dtype_, casting)
+    if f64 in loop and ufunc not in COMPARISONS:
         note_widening(f64, prepared)
-    nodes = broadcast_together([to_node(v, t) for v, t in zip(prepared, loop, strict=True)])
+    nodes = [to_node(v, t) for v, t in zip(prepared, loop, strict=True)]
+    try:
+        nodes = broadcast_together(nodes)
+    except GraphError as error:
+        raise GraphError(f"{ufunc.__name__}: {error}") from None
     result = rule(*nodes)
-    weak = all(weak_kind(v) is not None for v in prepared) and dtype_ is None
     if isinstance(result, tuple):
-        return tuple(wrap(r, weak) for r in result)
-    if where_ is not True:
-        raise UnsupportedError(f"{ufunc.__name__}(where=...) needs out= with graphc; write np.where (at {where()})")
-    return wrap(result, weak and result.type.dtype is not bool_)
+        return tuple([wrap(r) for r in result])
+    return wrap(result)
 
 
 def to_tracer(value: Any) -> Tracer:
     return value if isinstance(value, Tracer) else wrap(to_node(value))
 
 
-def loop_types(ufunc: Any, inputs: Sequence[Any], dtype_: Any) -> list[DType]:
+def compare_out_of_range(ufunc: Any, inputs: Sequence[Any]) -> Tracer | None:
+    """``u8 < 300``: an int that the array's type does not hold compares the same with all its values."""
+    for mine, other in (inputs, inputs[::-1]):
+        if type(other) is int and weak_kind(mine) is None and (element := element_type(mine)).is_integer:
+            info = np.iinfo(element.numpy)
+            if not info.min <= other <= info.max:
+                pair = (0, other) if mine is inputs[0] else (other, 0)
+                answer = _PYTHON_COMPARISONS[ufunc](*pair)
+                return wrap(ops.full(TensorType(bool_, type_of(mine).shape), answer))
+    return None
+
+
+_PYTHON_COMPARISONS: dict[Any, Callable[[int, int], bool]] = {
+    np.equal: lambda x, y: x == y,
+    np.not_equal: lambda x, y: x != y,
+    np.less: lambda x, y: x < y,
+    np.less_equal: lambda x, y: x <= y,
+    np.greater: lambda x, y: x > y,
+    np.greater_equal: lambda x, y: x >= y,
+}
+
+
+def strong_integer(value: Any, others: Sequence[Any]) -> Any:
+    """A traced Python int compares as i64 with integer arrays: its number may lie outside the array's type."""
+    if not (isinstance(value, Tracer) and value._weak and value._node.type.dtype is i64):
+        return value
+    return Tracer(value._node, value._trace) if any(element_type(v).is_integer for v in others) else value
+
+
+_loops: dict[Any, list[DType]] = {}
+
+
+def loop_types(ufunc: Any, inputs: Sequence[Any], dtype_: Any, casting: str = "same_kind") -> list[DType]:
     """The input element types of the loop that NumPy would run."""
-    if dtype_ is not None:
-        return [dtype(dtype_)] * len(inputs)
-    strong = [element_type(v) for v in inputs if weak_kind(v) is None]
-    if bf16 in strong:
-        return [promote(*inputs)] * len(inputs)
     kinds = [weak_kind(v) for v in inputs]
-    # NumPy has no weak bools: they are strong np.bool_.
-    given = [np.dtype(bool) if k is bool else k or element_type(v).numpy for k, v in zip(kinds, inputs, strict=True)]
-    if not strong:
-        given = [np.dtype(k) for k in given]
-    try:
-        found = ufunc.resolve_dtypes((*given, *[None] * ufunc.nout))
-    except TypeError as error:
-        names = ", ".join(str(v._node.type) if isinstance(v, Tracer) else type(v).__name__ for v in inputs)
-        raise GraphError(f"{ufunc.__name__} is not defined for {names}: {error}") from None
-    return [dtype(t) for t in found[: ufunc.nin]]
+    given = [element_type(v) if kind is None else kind for kind, v in zip(kinds, inputs, strict=True)]
+    key = (ufunc, *given, dtype_, casting)
+    found = _loops.get(key)
+    if found is None:
+        try:
+            found = _loops[key] = resolved_loop(ufunc, given, None if dtype_ is None else dtype(dtype_), casting)
+        except TypeError as error:
+            names = ", ".join(str(v._node.type) if isinstance(v, Tracer) else type(v).__name__ for v in inputs)
+            raise GraphError(f"{ufunc.__name__} is not defined for {names}: {error}") from None
+    return found
+
+
+def resolved_loop(ufunc: Any, given: Sequence[Any], result: DType | None, casting: str) -> list[DType]:
+    """``given``: a DType, or a Python type for a weak number. NumPy's bools are never weak."""
+    strong = [t for t in given if isinstance(t, DType)]
+    half = promote_half(strong, [t for t in given if not isinstance(t, DType)]) if {f16, bf16} & {*strong, result} else None
+    if half is not None:
+        half = result if result is not None and result.is_inexact else half
+        stand_in = np.dtype(np.float32) if half is bf16 else half.numpy
+        operands: list[Any] = [stand_in] * len(given)
+    elif strong:
+        operands = [t.numpy if isinstance(t, DType) else np.dtype(bool) if t is bool else t for t in given]
+    else:
+        operands = [np.dtype(t) for t in given]
+    signature = None if result is None or half is not None else (*[None] * ufunc.nin, *[result.numpy] * ufunc.nout)
+    found = ufunc.resolve_dtypes((*operands, *[None] * ufunc.nout), signature=signature, casting=casting)[: ufunc.nin]
+    if half is not None:
+        return [half if t == stand_in else dtype(t) for t in found]
+    return [dtype(t) for t in found]
+
+
+# ------------------------------------------------------------------------------------------------ operators
+
+
+def operate(ufunc: Any, *values: Any) -> Any:
+    """An operator: on weak numbers alone it gives a weak number, as Python's own arithmetic does."""
+    if not all([weak_kind(v) is not None for v in values]):
+        return apply_ufunc(ufunc, *values)
+    if ufunc in _ON_INTEGERS:
+        values = tuple([python_integer(v) for v in values])
+    result = apply_ufunc(ufunc, *values)
+    if isinstance(result, tuple):
+        return tuple([wrap(r._node, True) for r in result])
+    return wrap(result._node, True)
+
+
+#: Arithmetic in which Python's True is 1; &, | and ^ of two bools stay bools.
+_ON_INTEGERS = frozenset(
+    {
+        np.add, np.subtract, np.multiply, np.true_divide, np.floor_divide, np.remainder, np.divmod, np.power, np.negative,
+        np.positive, np.absolute, np.invert, np.left_shift, np.right_shift,
+    }
+)  # fmt: skip
+
+
+def python_integer(value: Any) -> Any:
+    if isinstance(value, Tracer):
+        return wrap(ops.convert(to_node(value), i64), True) if value._node.type.dtype is bool_ else value
+    return int(value) if type(value) is bool else value
 
 
 def binary(ufunc: Any) -> Callable[[Tracer, Any], Any]:
     def method(self: Tracer, other: Any) -> Any:
-        return NotImplemented if defers(other) else apply_ufunc(ufunc, self, other)
+        return NotImplemented if defers(other) else operate(ufunc, self, other)
 
     return method
 
 
 def reflected(ufunc: Any) -> Callable[[Tracer, Any], Any]:
     def method(self: Tracer, other: Any) -> Any:
-        return NotImplemented if defers(other) else apply_ufunc(ufunc, other, self)
+        return NotImplemented if defers(other) else operate(ufunc, other, self)
 
     return method
 
 
+def in_place(ufunc: Any) -> Callable[[Tracer, Any], Any]:
+    """``x += v`` changes the array ``x``, which other names and views see; a scalar is replaced, as in NumPy."""
+
+    def method(self: Tracer, other: Any) -> Any:
+        if defers(other):
+            return NotImplemented
+        if not self._is_array():
+            refuse_scalar_input(self, ufunc)
+            return METHODS["power"](self, other) if ufunc is np.power else operate(ufunc, self, other)
+        self._assign(cast_back(ufunc, self, apply_ufunc(ufunc, self, other)))
+        return self
+
+    return method
+
+
+def refuse_scalar_input(target: Tracer, ufunc: Any) -> None:
+    """A 0-d argument may be an array, which would change, or a number, which would not."""
+    node = target._node
+    while node.op is ops.alias:
+        node = node.inputs[0]
+    if not target._weak and target._trace.parent is None and node in target._trace.builder.inputs:
+        refuse(
+            f"a 0-d argument {target._node.type} would be changed in place by np.{ufunc.__name__}",
+            "write x = x + v instead of x += v",
+        )
+
+
+def cast_back(ufunc: Any, target: Tracer, result: Tracer) -> Node:
+    """``result`` in the type of the array that it is written to: NumPy's rule for ``out=``."""
+    if result.shape != target.shape:
+        raise GraphError(
+            f"{ufunc.__name__} in place: the result {result._node.type} does not fit into {target._node.type} (at {where()})"
+        )
+    have, want = result._node.type.dtype, target._node.type.dtype
+    if have is not want and not (have.is_inexact and want.is_inexact or np.can_cast(have.numpy, want.numpy, "same_kind")):
+        raise GraphError(
+            f"{ufunc.__name__} in place: {have} cannot be written into an array of {want} (at {where()}); "
+            f"write x = x.astype({have.numpy.name!r}) first"
+        )
+    return ops.convert(to_node(result), want)
+
+
 def unary(ufunc: Any) -> Callable[[Tracer], Any]:
-    return lambda self: apply_ufunc(ufunc, self)
+    return lambda self: operate(ufunc, self)
 
 
 def defers(other: Any) -> bool:
     """Whether an operand is no number or array, so that Python should ask it instead."""
     return isinstance(other, (str, bytes, dict, set)) or other is None
-
-
-def refuse(what: str, remedy: str) -> NoReturn:
-    raise TracerError(f"{what} at {where()}; {remedy}")
 
 
 class Tracer:
@@ -391,18 +605,20 @@ class Tracer:
         return id(self)
 
     # -- operators
-    __add__, __radd__ = binary(np.add), reflected(np.add)
-    __sub__, __rsub__ = binary(np.subtract), reflected(np.subtract)
-    __mul__, __rmul__ = binary(np.multiply), reflected(np.multiply)
-    __truediv__, __rtruediv__ = binary(np.true_divide), reflected(np.true_divide)
+    __add__, __radd__, __iadd__ = binary(np.add), reflected(np.add), in_place(np.add)
+    __sub__, __rsub__, __isub__ = binary(np.subtract), reflected(np.subtract), in_place(np.subtract)
+    __mul__, __rmul__, __imul__ = binary(np.multiply), reflected(np.multiply), in_place(np.multiply)
+    __truediv__, __rtruediv__, __itruediv__ = binary(np.true_divide), reflected(np.true_divide), in_place(np.true_divide)
     __floordiv__, __rfloordiv__ = binary(np.floor_divide), reflected(np.floor_divide)
-    __mod__, __rmod__ = binary(np.remainder), reflected(np.remainder)
-    __matmul__, __rmatmul__ = binary(np.matmul), reflected(np.matmul)
-    __and__, __rand__ = binary(np.bitwise_and), reflected(np.bitwise_and)
-    __or__, __ror__ = binary(np.bitwise_or), reflected(np.bitwise_or)
-    __xor__, __rxor__ = binary(np.bitwise_xor), reflected(np.bitwise_xor)
-    __lshift__, __rlshift__ = binary(np.left_shift), reflected(np.left_shift)
-    __rshift__, __rrshift__ = binary(np.right_shift), reflected(np.right_shift)
+    __ifloordiv__ = in_place(np.floor_divide)
+    __mod__, __rmod__, __imod__ = binary(np.remainder), reflected(np.remainder), in_place(np.remainder)
+    __matmul__, __rmatmul__, __imatmul__ = binary(np.matmul), reflected(np.matmul), in_place(np.matmul)
+    __and__, __rand__, __iand__ = binary(np.bitwise_and), reflected(np.bitwise_and), in_place(np.bitwise_and)
+    __or__, __ror__, __ior__ = binary(np.bitwise_or), reflected(np.bitwise_or), in_place(np.bitwise_or)
+    __xor__, __rxor__, __ixor__ = binary(np.bitwise_xor), reflected(np.bitwise_xor), in_place(np.bitwise_xor)
+    __lshift__, __rlshift__, __ilshift__ = binary(np.left_shift), reflected(np.left_shift), in_place(np.left_shift)
+    __rshift__, __rrshift__, __irshift__ = binary(np.right_shift), reflected(np.right_shift), in_place(np.right_shift)
+    __ipow__ = in_place(np.power)
     __divmod__ = binary(np.divmod)
     __rdivmod__ = reflected(np.divmod)
     __lt__, __le__ = binary(np.less), binary(np.less_equal)
@@ -411,16 +627,16 @@ class Tracer:
     __abs__ = unary(np.absolute)
 
     def __pow__(self, other: Any) -> Any:
-        return NotImplemented if defers(other) else METHODS["power"](self, other)
+        return NotImplemented if defers(other) else located(METHODS["power"], self, other)
 
     def __rpow__(self, other: Any) -> Any:
-        return NotImplemented if defers(other) else METHODS["power"](other, self)
+        return NotImplemented if defers(other) else located(METHODS["power"], other, self)
 
     def __eq__(self, other: Any) -> Any:
-        return NotImplemented if defers(other) else apply_ufunc(np.equal, self, other)
+        return NotImplemented if defers(other) else operate(np.equal, self, other)
 
     def __ne__(self, other: Any) -> Any:
-        return NotImplemented if defers(other) else apply_ufunc(np.not_equal, self, other)
+        return NotImplemented if defers(other) else operate(np.not_equal, self, other)
 
     def __getitem__(self, index: Any) -> Any:
         return located(METHODS["getitem"], self, index)
@@ -431,93 +647,106 @@ class Tracer:
     def __getattr__(self, name: str) -> Any:
         method = METHODS.get(name)
         if method is None or name.startswith("_"):
-            raise AttributeError(f"a traced array has no attribute {name!r}" + ("" if name.startswith("_") else f" (at {where()})"))
+            if name.startswith("_") or not hasattr(np.ndarray, name):
+                raise AttributeError(f"a traced array has no attribute {name!r}")
+            raise AttributeError(f"graphc does not trace the array method or attribute {name!r} (at {where()})")
         if getattr(method, "is_property", False):
-            return method(self)
-        return lambda *args, **kwargs: located(method, self, *args, **kwargs)
+            return located(method, self)
+        return lambda *args, **kwargs: called(f"the method {name}", method, self, *args, **kwargs)
+
+    # -- changing in place
+    def _is_array(self) -> bool:
+        """Whether this is an array, which can be changed, rather than a scalar."""
+        return bool(self._node.type.shape)
+
+    def _assign(self, node: Node) -> None:
+        """Let this array hold ``node`` (of its type) from now on."""
+        if self._trace is not current_trace():
+            refuse(
+                f"an array {self._node.type} of the enclosing function would be changed inside a body of its own",
+                "return the new value from the function that scan, cond, while_loop, checkpoint or custom_vjp was given",
+            )
+        assert node.type == self._node.type
+        self._node = node
 
     # -- NumPy's protocols
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
-        target = out[0] if isinstance(out, tuple) and len(out) == 1 else out
-        if target is not None and not isinstance(target, Tracer):
-            refuse(
-                f"np.{ufunc.__name__} would write a traced value of this program into a NumPy array (out=)",
-                "write `result = ...` without out=, or make the target inside the function with np.zeros_like(x)",
-            )
-        name = f"{ufunc.__name__}.{method}"
-        if method == "__call__":
-            special = FUNCTIONS.get(ufunc)
-            if special is not None:
-                result = located(special, *inputs, **kwargs)
-            else:
-                loop = {"dtype_": kwargs.pop("dtype", None), "where_": kwargs.pop("where", True)}
-                kwargs.pop("casting", None)
-                if kwargs:
-                    raise UnsupportedError(f"np.{ufunc.__name__} with {', '.join(kwargs)}= is not traced (at {where()})")
-                result = apply_ufunc(ufunc, *inputs, **loop)
-        else:
+        targets = () if out is None else out if isinstance(out, tuple) else (out,)
+        for target in targets:
+            if target is not None and not isinstance(target, Tracer):
+                refuse_out(ufunc.__name__)
+        if method != "__call__":
             handler = METHODS.get(f"ufunc.{method}")
             if handler is None:
-                raise UnsupportedError(f"np.{name} is not traced (at {where()})")
-            result = located(handler, ufunc, *inputs, **kwargs)
-        if target is not None:
-            return write_out(target, result)
-        return result
+                raise UnsupportedError(f"np.{ufunc.__name__}.{method} is not traced (at {where()})")
+            result = called(f"np.{ufunc.__name__}.{method}", handler, ufunc, *inputs, **kwargs)
+            return result if not targets else METHODS["write_out"](ufunc, targets, result, True)
+        where_ = kwargs.pop("where", True)
+        if where_ is not True and not targets:
+            raise UnsupportedError(
+                f"np.{ufunc.__name__}(where=...) without out= leaves numbers undefined (at {where()}); write np.where"
+            )
+        result = call_ufunc(ufunc, inputs, kwargs)
+        return result if not targets else METHODS["write_out"](ufunc, targets, result, where_)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         handler = FUNCTIONS.get(function)
+        name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}".replace("numpy.", "np.", 1)
         if handler is None:
-            module = getattr(function, "__module__", "numpy")
             raise UnsupportedError(
-                f"graphc does not trace {module}.{function.__name__} (at {where()}); "
-                "write it with functions of graphc.numpy, or compute it outside the traced function"
+                f"graphc does not trace {name} (at {where()}); write it with functions that it does trace, or compute it "
+                "outside the traced function and pass the result as an argument"
             )
         target = kwargs.get("out")
-        if target is not None:
-            if not isinstance(target, Tracer):
-                refuse(
-                    f"np.{function.__name__} would write a traced value into a NumPy array (out=)",
-                    "leave out= away and use the result",
-                )
-            kwargs = {k: v for k, v in kwargs.items() if k != "out"}
-            return write_out(target, located(handler, *args, **kwargs))
-        return located(handler, *args, **kwargs)
+        if target is None:
+            return called(name, handler, *args, **{k: v for k, v in kwargs.items() if k != "out"})
+        if not isinstance(target, Tracer):
+            refuse_out(name.removeprefix("np."))
+        result = called(name, handler, *args, **{k: v for k, v in kwargs.items() if k != "out"})
+        return METHODS["write_out"](function, (target,), result, True)
 
     # -- concrete values are not there
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        refuse(
-            f"a traced value {self._node.type} was used as a NumPy array",
-            "use NumPy functions on it directly: inside a traced function write `x[i] = v` on arrays made there by "
-            "np.zeros_like(x), np.stack([...]) instead of np.array([...]), and graphc.numpy.asarray(a)[i] to index a "
-            "NumPy array by a traced index",
-        )
+        leaks.refuse_array(self._node.type)
 
     def __bool__(self) -> NoReturn:
-        refuse(
-            f"the truth value of a traced {self._node.type} is not known while tracing (if, while, and, or, not, assert)",
-            "write np.where(condition, a, b), np.logical_and(a, b), graphc.cond or graphc.while_loop",
-        )
+        leaks.refuse_truth(self._node.type)
 
     def __float__(self) -> NoReturn:
-        refuse(
-            f"float() of a traced {self._node.type}: its number is not known while tracing",
-            "use np functions instead of math (np.sqrt, not math.sqrt), or x.astype(float); return the value to see it",
-        )
+        leaks.refuse_float(self._node.type)
 
     def __complex__(self) -> NoReturn:
-        refuse(f"complex() of a traced {self._node.type}", "use x.astype(complex)")
+        refuse(f"complex() needs the number of a traced {self._node.type}", "graphc has no complex arithmetic yet")
 
     def __int__(self) -> NoReturn:
         refuse(
-            f"int() of a traced {self._node.type}: its number is not known while tracing",
-            "use x.astype(int), or name the argument in compile(static=...)",
+            f"int() needs the number of a traced {self._node.type}, which is not known while tracing",
+            "write x.astype(int) to convert it inside the program, or name the argument in compile(static=...)",
         )
 
     def __index__(self) -> NoReturn:
         refuse(
             f"a traced {self._node.type} was used as a Python integer (range, list index, shape)",
-            "name the argument in compile(static=...), use graphc.fori_loop, or np.take(array, i)",
+            "name the argument in compile(static=...) where it gives a shape or a number of steps; use graphc.fori_loop "
+            "for a loop, and np.stack(items)[i] to pick from a list",
         )
+
+    def __round__(self, digits: int | None = None) -> Any:
+        if digits is None:
+            refuse(f"round() needs the number of a traced {self._node.type}", "write np.round(x)")
+        return METHODS["round"](self, digits)
+
+    def __trunc__(self) -> NoReturn:
+        refuse(f"math.trunc() needs the number of a traced {self._node.type}", "write np.trunc(x)")
+
+    def __floor__(self) -> NoReturn:
+        refuse(f"math.floor() needs the number of a traced {self._node.type}", "write np.floor(x)")
+
+    def __ceil__(self) -> NoReturn:
+        refuse(f"math.ceil() needs the number of a traced {self._node.type}", "write np.ceil(x)")
+
+    def __contains__(self, value: Any) -> NoReturn:
+        refuse(f"`in` needs the numbers of a traced {self._node.type}", "write np.any(x == value)")
 
     def item(self, *_: Any) -> NoReturn:
         refuse("item() of a traced value", "return the value from the function to see its number")
@@ -525,20 +754,126 @@ class Tracer:
     def tolist(self) -> NoReturn:
         refuse("tolist() of a traced value", "return the value from the function to see its numbers")
 
-    def __reduce__(self) -> NoReturn:
+    def tobytes(self, *_: Any) -> NoReturn:
+        refuse("tobytes() of a traced value", "return the value from the function to see its numbers")
+
+    def __reduce_ex__(self, _: Any) -> NoReturn:
         refuse("a traced value cannot be pickled or copied to another process", "return it from the function")
 
     def __copy__(self) -> Tracer:
-        return Tracer(self._node, self._trace, self._weak)
+        return wrap(to_node(self), self._weak)
 
     def __deepcopy__(self, _: Any) -> Tracer:
         return self.__copy__()
 
 
-def write_out(target: Tracer, result: Any) -> Tracer:
-    """``out=target``: the target takes the value, cast to its own type as NumPy would."""
-    located(METHODS["setitem"], target, Ellipsis, result)
-    return target
+class View(Tracer):
+    """A part of another array, seen through ``read``; what is assigned to it is put into the base by ``write``.
+
+    ``read(base node) -> node`` and ``write(base node, new node) -> base node``. Without ``write`` NumPy may have made a copy
+    (reshape of an array whose layout is not known): it is refused to use the view after either has been changed.
+    """
+
+    __slots__ = ("_base", "_root", "_read", "_write", "_seen", "_value")
+
+    def __init__(
+        self, base: Tracer, trace: Trace, read: Callable[[Node], Node], write: Callable[[Node, Node], Node] | None
+    ) -> None:
+        self._trace = trace
+        self._weak = False
+        self._base = base
+        self._root: Tracer = base._root if isinstance(base, View) else base
+        self._read = read
+        self._write = write
+        self._seen: Node = trace.node(self._root)  # what the root held when _value was read
+        self._value: Node = read(trace.node(base))
+
+    @property
+    def _node(self) -> Node:  # type: ignore[override]
+        held = self._trace.node(self._root)
+        if held is not self._seen:
+            with self._trace.builder:
+                self._refresh(held)
+        return self._value
+
+    def _refresh(self, held: Node) -> None:
+        """Read again from the root down to this view."""
+        stale: list[View] = []
+        view: Tracer = self
+        while isinstance(view, View) and view._seen is not held:
+            stale.append(view)
+            view = view._base
+        node = view._value if isinstance(view, View) else held
+        for view in reversed(stale):
+            if view._write is None:
+                refuse_ambiguous(view._value)
+            node = view._value = view._read(node)
+            view._seen = held
+
+    def _is_array(self) -> bool:
+        return True
+
+    def _assign(self, node: Node) -> None:
+        view: Tracer = self
+        while isinstance(view, View):
+            assert node.type == view._node.type
+            if view._write is None:
+                refuse_ambiguous(node)
+            node = view._write(view._trace.node(view._base), node)
+            view = view._base
+        view._assign(node)
+
+
+def refuse_ambiguous(node: Node) -> NoReturn:
+    refuse(
+        f"an array {node.type} made by reshape, ravel or broadcast_to is used after it, or the array it was made of, was "
+        "changed in place: whether NumPy shares the memory depends on its layout",
+        "write .copy() where it is made, or change the array before",
+    )
+
+
+def call_ufunc(ufunc: Any, inputs: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    special = FUNCTIONS.get(ufunc)
+    if special is not None:
+        return called(f"np.{ufunc.__name__}", special, *inputs, **kwargs)
+    casting, element = kwargs.pop("casting", "same_kind"), kwargs.pop("dtype", None)
+    kwargs = {k: v for k, v in kwargs.items() if (k, v) not in (("order", "K"), ("subok", True))}
+    if kwargs:
+        raise UnsupportedError(f"np.{ufunc.__name__} with {', '.join(kwargs)}= is not traced (at {where()})")
+    return apply_ufunc(ufunc, *inputs, dtype_=element, casting=casting)
+
+
+def called(name: str, handler: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``handler(*args, **kwargs)`` for ``name``; an argument that it does not have is refused by name."""
+    try:
+        return located(handler, *args, **kwargs)
+    except TypeError as error:
+        misfit = _MISFIT.search(str(error))
+        if misfit and depth(error) <= 2:
+            raise UnsupportedError(f"{name}, as graphc traces it, {misfit[0]} (at {where()})") from None
+        raise
+
+
+_MISFIT = re.compile(r"got an unexpected keyword argument '\w+'|missing \d+ required .*|takes .* positional arguments? but .*")
+
+
+def depth(error: BaseException) -> int:
+    """How many frames below :func:`called` an error was raised: 1 (:func:`located`) or 2 for arguments that do not fit."""
+    count, step = -1, error.__traceback__
+    while step is not None:
+        count, step = count + 1, step.tb_next
+    return count
+
+
+def refuse_out(name: str) -> NoReturn:
+    frame = user_frame()
+    inplace = frame is not None and leaks.operation(frame) == "BINARY_OP"
+    refuse(
+        f"np.{name} would write a traced value into a NumPy array",
+        "write a = a + x instead of a += x, or make the array of traced values too: a = np.zeros_like(x)"
+        if inplace
+        else "write a = np.add(...) without out=, or make the target of traced values too: a = np.zeros_like(x)",
+    )
 
 
 # ------------------------------------------------------------------------------------------------ tracing functions
@@ -560,7 +895,7 @@ def argument(value: Any, name: str) -> Argument:
     if isinstance(value, Tracer):
         return Argument(name, value._node.type, value._weak)
     if isinstance(value, np.ndarray):
-        return Argument(name, TensorType(dtype(value.dtype), value.shape), False)
+        return Argument(name, TensorType(dtype(plain(value).dtype), value.shape), False)
     if is_weak_scalar(value):
         return Argument(name, TensorType(dtype(np.asarray(value).dtype), ()), True)
     if isinstance(value, np.generic):
@@ -574,29 +909,44 @@ def argument(value: Any, name: str) -> Argument:
     )
 
 
-def is_static(value: Any) -> bool:
-    """Leaves that are part of the signature rather than inputs: strings, enums, callables, types."""
-    import enum
+@dataclass(frozen=True)
+class Flag:
+    """A bool given by keyword (``training=True``): part of the signature, not an input."""
 
-    return isinstance(value, (str, bytes, enum.Enum, type, slice, range, np.dtype, DType)) or (
-        callable(value) and not isinstance(value, (np.ndarray, np.generic, Tracer))
-    )
+    value: bool
+
+    is_pytree_leaf = True
+
+
+def flatten_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], Tree]:
+    """The leaves of a call, static ones among them, and the tree of ``(args, kwargs)``. Bools given by keyword are static."""
+    named = {k: Flag(v) if type(v) is bool else v for k, v in kwargs.items()}
+    return flatten((tuple(args), named), is_leaf=is_static)
+
+
+def is_static(value: Any) -> bool:
+    """Leaves that are part of the signature rather than inputs: strings, enums, callables, types, flags."""
+    if isinstance(value, (np.ndarray, np.generic, Tracer)):
+        return False
+    return isinstance(value, (str, bytes, enum.Enum, type, slice, range, np.dtype, DType, Flag)) or callable(value)
+
+
+def unwrapped(value: Any) -> Any:
+    return value.value if isinstance(value, Flag) else value
 
 
 def leaf_names(function: Callable[..., Any], tree: Tree) -> list[str]:
     """Readable names of the leaves of an ``(args, kwargs)`` tree: ``params.w1``, ``x``."""
-    import inspect
-
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         parameters = []
-    plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    simple = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     rest = next((p.name for p in parameters if p.kind == p.VAR_POSITIONAL), "arg")
     names: list[str] = []
     args, kwargs = tree.children
     for k, child in enumerate(args.children):
-        base = plain[k] if k < len(plain) else f"{rest}{k - len(plain)}"
+        base = simple[k] if k < len(simple) else f"{rest}{k - len(simple)}"
         names.extend(_join(base, p) for p in child.paths)
     for key, child in zip(kwargs.keys, kwargs.children, strict=True):
         names.extend(_join(str(key), p) for p in child.paths)
@@ -607,15 +957,22 @@ def _join(base: str, path: str) -> str:
     return base if not path else base + path if path.startswith("[") else f"{base}.{path}"
 
 
+def root_name(name: str) -> str:
+    """The parameter that a leaf belongs to: ``params`` of ``params.w1``."""
+    return name.split(".")[0].split("[")[0]
+
+
 def output_nodes(value: Any) -> tuple[list[Node], Tree]:
     """The leaves of what a traced function returned, as nodes of the current trace."""
     leaves, tree = flatten(value)
     nodes = []
     for leaf, path in zip(leaves, tree.paths, strict=True):
-        try:
-            nodes.append(to_node(leaf))
-        except TypeError as error:
-            raise TypeError(f"the traced function returned {type(leaf).__name__} {path!r}: {error}") from None
+        if isinstance(leaf, (str, bytes)) or (callable(leaf) and not isinstance(leaf, (Tracer, np.ndarray, np.generic))):
+            raise TypeError(
+                f"the traced function returned a {type(leaf).__name__}{f' as {path}' if path else ''}; "
+                "return arrays, numbers and nestings of dict, list, tuple, namedtuple, dataclass and None"
+            )
+        nodes.append(to_node(leaf))
     return nodes, tree
 
 
@@ -630,42 +987,32 @@ class Program:
     notes: tuple[str, ...] = ()
 
 
-def trace_program(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], static: Sequence[str] = ()) -> Program:
-    """Run ``function`` on tracers in place of the array leaves of its arguments."""
-    leaves, tree = flatten((args, kwargs), is_leaf=is_static)
+def trace_program(
+    function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any], static: Sequence[str] = ()
+) -> Program:
+    """Run ``function`` on tracers in place of the array leaves of its arguments; parameters in ``static`` stay as they are."""
+    leaves, tree = flatten_call(args, kwargs)
     names = leaf_names(function, tree)
-    dynamic = [not (is_static(v) or names[k].split(".")[0].split("[")[0] in static) for k, v in enumerate(leaves)]
+    dynamic = [not (is_static(v) or root_name(n) in static) for v, n in zip(leaves, names, strict=True)]
     arguments = tuple(argument(v, n) for v, n, d in zip(leaves, names, dynamic, strict=True) if d)
-    name = getattr(function, "__name__", "graph")
-    with unchanged_generators(), Trace(name if name.isidentifier() else "graph") as trace:
-        tracers = iter([trace.input(a.name or "x", a.type, a.weak) for a in arguments])
-        call_args, call_kwargs = unflatten(tree, [next(tracers) if d else v for v, d in zip(leaves, dynamic, strict=True)])
-        nodes, out_tree = output_nodes(function(*call_args, **call_kwargs))
-        graph = trace.builder.graph(nodes)
+    with unchanged_generators(function, leaves):
+        with Trace(graph_name(function)) as trace:
+            tracers = iter([trace.input(a.name or "x", a.type, a.weak) for a in arguments])
+            filled = [next(tracers) if d else unwrapped(v) for v, d in zip(leaves, dynamic, strict=True)]
+            call_args, call_kwargs = unflatten(tree, filled)
+            nodes, out_tree = output_nodes(function(*call_args, **call_kwargs))
+            graph = trace.graph(nodes)
     return Program(graph, arguments, tree, out_tree, tuple(trace.notes))
 
 
-@contextmanager
-def unchanged_generators() -> Iterator[None]:
-    """Warn when NumPy's global random state was drawn from while tracing: the draw would become a constant."""
-    before = np.random.get_state()
-    yield
-    after = np.random.get_state()
-    if before[2] != after[2] or not np.array_equal(before[1], after[1]):  # type: ignore[index]
-        warnings.warn(
-            "np.random was drawn from while tracing: the numbers are now constants of the program and the same in every "
-            "call; pass them as an argument, or use graphc.random with a key",
-            stacklevel=4,
-        )
-
-
-def in_trace(*values: Any) -> bool:
-    """Whether a transform should run inside the current trace (there is one) rather than start its own."""
-    return current_trace() is not None
+def graph_name(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", "graph")
+    return name if name.isidentifier() else "graph"
 
 
 __all__ = [
-    "FUNCTIONS", "METHODS", "NAMED_UFUNCS", "UFUNCS", "Argument", "Program", "Spec", "Trace", "Tracer", "TracerError",
-    "UnsupportedError", "apply_ufunc", "argument", "current_trace", "in_trace", "is_tracer", "located", "operands",
-    "output_nodes", "promote", "refuse", "to_node", "to_tracer", "trace_program", "wrap", "i64",
+    "FUNCTIONS", "METHODS", "NAMED_UFUNCS", "UFUNCS", "Argument", "Flag", "Program", "Spec", "Trace", "Tracer",
+    "TracerError", "UnsupportedError", "View", "apply_ufunc", "argument", "called", "current_trace", "flatten_call",
+    "is_static", "is_tracer", "leaf_names", "located", "operands", "operate", "output_nodes", "promote", "refuse",
+    "root_name", "to_node", "to_tracer", "trace_program", "unwrapped", "wrap",
 ]  # fmt: skip

@@ -147,19 +147,15 @@ class TrainingStep:
         with self._lock:
             try:
                 result = exe.runner.call(leaves)
-            except (IndexError, ArithmeticError, ValueError) as error:
-                self._after_failure(exe, error)
+            except Exception as error:
+                # A kernel's error says whether memory that outlives the call had been written by then.
+                if getattr(error, "unsafe", False):
+                    self._lost = True
+                    error.add_note(STATE_LOST)
                 raise
         if self._has_aux:
             return unflatten(exe.program.out_tree.children[0], result)
         return result[0]
-
-    def _after_failure(self, exe: Executable, error: Exception) -> None:
-        """Whether the failed call may have written parameters: known from the plan."""
-        node = getattr(error, "node", None)
-        if node is not None and exe.plan.writes_before(node):
-            self._lost = True
-            error.add_note(STATE_LOST)
 
     def executable(self, *batch: Any) -> Executable:
         """The executable for a batch of these types: its graph, schedule, plan, source, memory, profile."""

@@ -152,6 +152,12 @@ def test_dot_of_schedules_and_plans() -> None:
     assert "not drawn" in to_dot(schedule, limit=3) and "not drawn" in to_dot(placed, limit=3)
 
 
+def test_malformed_graphs_draw() -> None:
+    """Dumps show the graph that the verifier refused."""
+    graph = textbook()
+    assert "v0" in to_dot(Graph("f", graph.inputs, graph.outputs, graph.nodes[1:4] + graph.nodes[5:]))
+
+
 def test_what_cannot_be_drawn() -> None:
     with pytest.raises(TypeError, match="only a Graph, Schedule or Plan can be drawn, not int"):
         to_dot(3)

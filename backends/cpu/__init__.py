@@ -29,18 +29,26 @@ if TYPE_CHECKING:
 class CompiledCode:
     """Machine code with the program that runs it, as it is kept in the cache and in saved files.
 
-    source: the text of all kernels. unsafe: error nodes after which owned memory may have been changed.
+    objects, sources  object file and text of every function, by symbol; ``users`` names the kernels that it is the code of
+    unsafe            numbers of errors that are raised after memory of the caller's was written
     """
 
     program: Program
     objects: Mapping[str, bytes]
-    source: str
+    sources: Mapping[str, str]
+    users: Mapping[str, Sequence[str]]
     unsafe: frozenset[int] = frozenset()
+
+    @property
+    def source(self) -> str:
+        """The source of all kernels, each under the names of those who use it."""
+        return "\n".join(f"# {', '.join(self.users.get(s, ('routine',)))}\n{text}" for s, text in self.sources.items())
 
     def sections(self) -> dict[str, bytes]:
         """The parts of a file: an index, constant blocks, object files."""
         index = {"program": self.program.to_json(), "objects": list(self.objects), "unsafe": sorted(self.unsafe)}
-        parts = {"index": json.dumps(index, separators=(",", ":")).encode(), "source": self.source.encode()}
+        text = {"sources": dict(self.sources), "users": {k: list(v) for k, v in self.users.items()}}
+        parts = {"index": json.dumps(index, separators=(",", ":")).encode(), "source": json.dumps(text).encode()}
         parts.update({f"object.{k}": data for k, data in enumerate(self.objects.values())})
         parts.update({f"block.{k}": data for k, data in enumerate(self.program.constants)})
         return parts
@@ -55,7 +63,9 @@ def code_from_sections(parts: Mapping[str, Any], path: str = "<memory>") -> Comp
         blocks = [parts[f"block.{k}"] for k in range(len(index["program"]["constants"]))]
         program = Program.from_json(index["program"], blocks)
         objects = {str(name): parts[f"object.{k}"] for k, name in enumerate(index["objects"])}
-        return CompiledCode(program, objects, parts["source"].decode(), frozenset(index["unsafe"]))
+        text = json.loads(parts["source"])
+        unsafe = frozenset(map(int, index["unsafe"]))
+        return CompiledCode(program, objects, dict(text["sources"]), dict(text["users"]), unsafe)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise storage.FileFormatError(path, f"holds machine code that is not whole ({error})") from None
 
@@ -109,9 +119,8 @@ def build(plan: Plan, options: Options) -> CompiledCode:
     from graphc.backends.cpu.assemble import assemble
 
     assembled = assemble(plan, options.owned)
-    return CompiledCode(
-        assembled.program, compile_sources(assembled.sources), assembled.listing, assembled.late_errors
-    )
+    objects = compile_sources(assembled.sources)
+    return CompiledCode(assembled.program, objects, assembled.sources, assembled.users, assembled.late_errors)
 
 
 _objects: dict[tuple[str, str], bytes] = {}
@@ -185,12 +194,7 @@ def assembly(code: CompiledCode) -> str:
     """The assembly of every kernel, compiled again from its source."""
     from graphc.backends.cpu import native
 
-    parts = []
-    for piece in code.source.split("\n\n\ndef "):
-        text = piece if piece.startswith("def ") else "def " + piece
-        name = text.split("(")[0].removeprefix("def ").strip()
-        parts.append(native.assembly(text, name, target.cpu_name()))
-    return "\n".join(parts)
+    return "\n".join(native.assembly(text, name, target.cpu_name()) for name, text in code.sources.items())
 
 
 def profile(executable: Executable, leaves: Sequence[Any], repeat: int) -> Any:

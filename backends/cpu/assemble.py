@@ -52,11 +52,6 @@ class Assembled:
     users: Mapping[str, tuple[str, ...]]
     late_errors: frozenset[int]
 
-    @property
-    def listing(self) -> str:
-        """The source of all kernels, each under the names of those who use it."""
-        return "\n".join(f"# {', '.join(self.users.get(s, ('routine',)))}\n{text}" for s, text in self.sources.items())
-
 
 def assemble(plan: Plan, owned: Sequence[int] = ()) -> Assembled:
     """The program of ``plan``.

@@ -107,7 +107,7 @@ def problem(kernel: Kernel) -> Problem:
     if len(dots) != 1:
         raise NoEmitter(body.nodes[-1], "a contraction kernel has one dot")
     dot = dots[0]
-    layout = Layout(body, dot.type.shape)
+    flat, layout = Layout(body, dot.type.shape), Layout(body, dot.type.shape)
     (batch_x, batch_y), (depth_x, depth_y) = dot["batch"], dot["contract"]
     x, y = (_read(kernel, node) for node in dot.inputs)
     free_x = [k for k in range(len(x.strides)) if k not in (*batch_x, *depth_x)]
@@ -116,8 +116,8 @@ def problem(kernel: Kernel) -> Problem:
     along_y = (*[y.strides[k] for k in batch_y], *(0 for _ in free_x), *[y.strides[k] for k in free_y])
     owners = ["batch"] * len(batch_x) + ["x"] * len(free_x) + ["y"] * len(free_y)
 
-    places = [layout.place(node) for node in layout.needed(body.outputs, (dot,)) if node is not dot]
-    strides = [along_x, along_y, layout.stored(dot), *(place.strides for place in places if place is not None)]
+    places = [flat.place(node) for node in flat.needed(body.outputs, (dot,)) if node is not dot]
+    strides = [along_x, along_y, flat.stored(dot), *(place.strides for place in places if place is not None)]
     layout.axes = merge_axes([Axis((k,), n, owners[k] == "x") for k, n in enumerate(dot.type.shape)], strides)
     inner = [axis.members[-1] for axis in layout.axes]
     extents = tuple(axis.extent for axis in layout.axes)

@@ -146,7 +146,7 @@ def profile(executable: Any, leaves: Sequence[Any], repeat: int) -> Profile:
     assembled = assembler.assemble()
     sources = {k: v for k, v in assembled.sources.items() if k != CLOCK}
     objects = {**compile_sources(sources), CLOCK: clock_object()}
-    runner = Runner(CompiledCode(assembled.program, objects, "", assembled.late_errors), options.threads)
+    runner = Runner(CompiledCode(assembled.program, objects, {}, {}, assembled.late_errors), options.threads)
     if options.owned:
         runner.bind([np.array(a, order="C") for a in executable.runner.executable.owned])
     copies = [np.array(v) if isinstance(v, np.ndarray) else v for v in leaves]

@@ -148,15 +148,17 @@ class _Core:
     # Frames and owned memory
 
     def add_frame(self) -> None:
-        """One more frame for the pool."""
+        """One more frame for the pool, unless there is one and a call at a time."""
         with self._growing:
+            if self._lock and self._frames:
+                return
             frame = self.layout.make(self._constants, self.owned)
             self._frames.append(frame)
-        _put_frame(self.context, frame)
+            _put_frame(self.context, frame)
 
     def bind_owned(self, arrays: Sequence[Array]) -> None:
         owned = _checked_owned(self.program, arrays)
-        with self.exclusive():
+        with self.exclusive(), self._growing:
             self.owned = owned
             self._torn = False
             self._frames.clear()

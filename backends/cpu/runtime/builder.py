@@ -345,9 +345,11 @@ def _useful_threads(items: Sequence[_Item]) -> int:
 def _trim_last_barrier(tape: list[int]) -> None:
     """Drops the wait before STOP, which waits for all threads itself."""
     instructions = list(decode(tape))
-    if not instructions or not isinstance(instructions[-1][1], Run):
+    if not instructions:
         return
     last, run = instructions[-1]
+    if not isinstance(run, Run):
+        return
     del tape[last:]
     if run.calls:
         tape += Run(False, run.calls).encode()

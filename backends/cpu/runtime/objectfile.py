@@ -203,7 +203,9 @@ def _elf_symbols(data: bytes, table: _Section, symbols: list[tuple[int, ...]], s
     _require(sections[table.link].kind == _STRTAB, "its symbol names are no string table")
     strings = sections[table.link]
     names = data[strings.offset:strings.offset + strings.size]
-    defined, weak, undefined = [], [], []
+    defined: list[str] = []
+    weak: list[str] = []
+    undefined: list[str] = []
     for name, info, _, section, value, size in symbols[1:]:
         binding, kind = info >> 4, info & 15
         _require(binding in (_LOCAL, _GLOBAL, _WEAK) and kind in {*_TARGET_TYPES, _FILE}, "a symbol has an unknown type")
@@ -251,7 +253,8 @@ def _macho_symbols(data: bytes, table: int, count: int, strings: int, strings_si
     _require(table + count * _MACHO_SYMBOL.size <= len(data) and strings + strings_size <= len(data),
              "its symbol table lies outside the file")
     names = data[strings:strings + strings_size]
-    defined, undefined = [], []
+    defined: list[str] = []
+    undefined: list[str] = []
     for name, kind, _, _, value in _MACHO_SYMBOL.iter_unpack(data[table:table + count * _MACHO_SYMBOL.size]):
         if kind & _N_STAB or not kind & _N_EXT:
             continue
@@ -275,7 +278,8 @@ def _coff(data: bytes) -> Symbols:
     end = table + count * _COFF_SYMBOL.size
     _require(end + 4 <= len(data), "its symbol table lies outside the file")
     names = data[end:]
-    defined, undefined = [], []
+    defined: list[str] = []
+    undefined: list[str] = []
     auxiliary = 0
     for raw, value, section, _, storage, following in _COFF_SYMBOL.iter_unpack(data[table:end]):
         if auxiliary:
