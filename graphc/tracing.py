@@ -443,7 +443,8 @@ def resolved_loop(ufunc: Any, given: Sequence[Any], result: DType | None, castin
         operands = [t.numpy if isinstance(t, DType) else np.dtype(bool) if t is bool else t for t in given]
     else:
         operands = [np.dtype(t) for t in given]
-    signature = None if result is None or half is not None else (*[None] * ufunc.nin, *[result.numpy] * ufunc.nout)
+    wanted = [None] * ufunc.nout if result is None or half is not None else [result.numpy] * ufunc.nout
+    signature = (*[None] * ufunc.nin, *wanted)  # NumPy takes no None for all of it
     found = ufunc.resolve_dtypes((*operands, *[None] * ufunc.nout), signature=signature, casting=casting)[: ufunc.nin]
     if half is not None:
         return [half if t == stand_in else dtype(t) for t in found]

@@ -42,7 +42,8 @@ MAX_PAIRED = 24
 LONG_REDUCTION = 1 << 16
 FEW_RESULTS = 64
 
-FAR = 1 << 60
+#: A group is raised to a higher level when at most so many readers have to be raised with it.
+MAX_RAISED = 256
 
 
 @dataclass(eq=False, slots=True)
@@ -56,7 +57,8 @@ class Group:
     reduced: tuple[int, ...] | None
     members: list[int]
     externals: dict[int, None] = field(default_factory=dict)
-    first_reader: int = FAR  # a lower bound of the levels that read this group
+    read_by: dict[Group, None] = field(default_factory=dict)  # may name groups that have moved into others
+    into: Group | None = None  # the group that has taken over the members
 
     @property
     def kept(self) -> Shape:
@@ -81,6 +83,13 @@ class Fit:
 
 class Misfit(Exception):
     """Why two things cannot share a kernel."""
+
+
+def survivor(group: Group) -> Group:
+    """The group that holds the members of ``group`` by now."""
+    while group.into is not None:
+        group = group.into
+    return group
 
 
 def kept_shape(frame: Shape, reduced: tuple[int, ...] | None) -> Shape:
@@ -321,7 +330,7 @@ class Grouping:
             if other is not group:
                 group.externals[root] = None
                 if other is not None:
-                    other.first_reader = min(other.first_reader, group.level)
+                    other.read_by[group] = None
 
     def join(self, item: int) -> Group:
         read = self.groups_read(item)
@@ -338,7 +347,6 @@ class Grouping:
                 return self.open(item)
             fit = self.fit([host], item)
             self.refuse(item, [g for g in hosts if g is not host], str(why))
-            host.level += 1
             hosts = [host]
         group = self.merge(hosts, fit)
         self.place[item] = fit.place
@@ -347,20 +355,37 @@ class Grouping:
         return group
 
     def raised_host(self, hosts: Sequence[Group], item: int) -> Group | None:
-        """One of several groups that can take ``item`` alone, and that nothing reads yet at the next level.
+        """One of several groups that can take ``item`` alone; it moves up one level, so that the others lie below it.
 
-        It may move up one level; the others then lie below it. Contractions first: their epilogue is free.
+        Groups of one level do not reach each other, so no circle comes of it. Contractions first: an epilogue is free.
         """
         if len(hosts) < 2:
             return None
         for host in sorted(hosts, key=lambda g: g.core == "loop"):
-            if host.first_reader > host.level + 1:
-                try:
-                    self.fit([host], item)
-                except Misfit:
-                    continue
+            try:
+                self.fit([host], item)
+            except Misfit:
+                continue
+            if self.raise_level(host):
                 return host
         return None
+
+    def raise_level(self, group: Group) -> bool:
+        """Put ``group`` one level higher, and what reads it above it; not where that would touch many groups."""
+        raised = {group: group.level + 1}
+        pending = [group]
+        while pending:
+            low = pending.pop()
+            for reader in {survivor(g) for g in low.read_by} - {low}:
+                level = max(raised.get(reader, reader.level), raised[low] + 1)
+                if level > raised.get(reader, reader.level):
+                    raised[reader] = level
+                    pending.append(reader)
+            if len(raised) > MAX_RAISED:
+                return False
+        for member, level in raised.items():
+            member.level = level
+        return True
 
     def refuse(self, item: int, hosts: Iterable[Group], why: str) -> None:
         groups = set(hosts)
@@ -540,8 +565,8 @@ class Grouping:
                 self.group[member] = main
             main.members.extend(g.members)
             main.externals.update(g.externals)
-            main.first_reader = min(main.first_reader, g.first_reader)
-            g.members, g.externals = [], {}
+            main.read_by.update(g.read_by)
+            g.members, g.externals, g.read_by, g.into = [], {}, {}, main
         return main
 
     # -------------------------------------------------------------------------------------------- 2. sinking
@@ -576,9 +601,9 @@ class Grouping:
                         if self.group[r] is host:
                             self.reasons.setdefault((m, r), str(why))
                 continue
-            level, first_reader = host.level, host.first_reader
+            level = host.level
             merged = self.merge([host, group], fit)
-            merged.level, merged.first_reader = level, first_reader
+            merged.level = level
             for member in inside:
                 merged.externals.pop(member, None)
 

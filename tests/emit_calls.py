@@ -65,10 +65,12 @@ class Compiled:
 
     def bind(self, *buffers: np.ndarray, threads: int = 1) -> Callable[[], None]:
         """A call of the kernel on arguments and results, given in this order. Ranks run one after the other."""
-        steps = [self._step(step, buffers, threads) for step in self.code.steps]
+        scratch = np.full(self.stride * threads + 64, 0x5A, np.uint8)
+        steps = [self._step(step, buffers, -(-scratch.ctypes.data // 64) * 64) for step in self.code.steps]
 
         def call(loaded: LoadedCode = self.loaded) -> None:  # the machine code lives as long as this does
-            for function, table, _ in steps:
+            assert scratch.size
+            for function, table in steps:
                 for rank in range(threads):
                     status = function(table.ctypes.data, rank, threads)
                     if status:
@@ -76,10 +78,12 @@ class Compiled:
 
         return call
 
-    def _step(self, step: codegen.Code, buffers: Sequence[np.ndarray], threads: int) -> tuple[Any, np.ndarray, np.ndarray]:
-        stride = -(-step.scratch // 64) * 64
-        raw = np.full(stride * threads + 64, 0x5A, np.uint8)
-        base = -(-raw.ctypes.data // 64) * 64
+    @property
+    def stride(self) -> int:
+        """Bytes from one thread's scratch to the next one's, for all steps together."""
+        return -(-max(step.scratch for step in self.code.steps) // 64) * 64
+
+    def _step(self, step: codegen.Code, buffers: Sequence[np.ndarray], base: int) -> tuple[Any, np.ndarray]:
         words = []
         for entry in step.table:
             match entry:
@@ -90,11 +94,11 @@ class Compiled:
                 case codegen.Scratch(offset):
                     words.append(base + offset)
                 case codegen.ScratchStride():
-                    words.append(stride)
+                    words.append(self.stride)
                 case codegen.ErrorBase():
                     words.append(ERROR_BASE)
         table = np.array([w - 2**64 if w >= 2**63 else w for w in words], np.int64)
-        return _FUNCTION(self.loaded.address(step.symbol)), table, raw
+        return _FUNCTION(self.loaded.address(step.symbol)), table
 
 
 class KernelError(Exception):
@@ -122,6 +126,8 @@ def widened(graph: Graph) -> Graph:
             elif node.op.name == "constant":
                 value = node["value"].value
                 done[node] = ops.const(value.astype(np.float64) if types.dtype(value.dtype).is_float else value)
+            elif node.op.name == "iota":
+                done[node] = ops.iota(**{**node.attributes(), "to": types.f64 if node["to"].is_float else node["to"]})
             elif node.op.name == "cast":
                 to = types.f64 if node["to"].is_float else node["to"]
                 done[node] = ops.convert(done[node.inputs[0]], to)

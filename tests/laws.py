@@ -23,10 +23,12 @@ ORDER = {"argmax", "argmin", "sort", "argsort", "top_k"}
 
 @dataclass
 class Wide:
-    """Every node's value in long double, the largest magnitude behind it, and whether decisions were clear."""
+    """Every node's value in long double, the largest magnitude and the coarsest float type behind it, and whether
+    decisions were clear."""
 
     values: dict[Node, object]
     scale: dict[Node, float]
+    epsilon: dict[Node, float]
     clear: bool = True
 
 
@@ -49,7 +51,7 @@ def magnitude(value) -> float:
 
 def exact(graph: Graph, inputs: Sequence[np.ndarray]) -> Wide:
     """``graph`` evaluated in long double."""
-    wide = Wide(dict(zip(graph.inputs, map(widened, inputs), strict=True)), {})
+    wide = Wide(dict(zip(graph.inputs, map(widened, inputs), strict=True)), {}, {})
     for node in graph.nodes:
         if node not in wide.values:
             operands = [wide.values[i] for i in node.inputs]
@@ -61,8 +63,15 @@ def exact(graph: Graph, inputs: Sequence[np.ndarray]) -> Wide:
                 else:
                     value = node.op.eval(*operands, **dict(node.attrs))
             wide.values[node] = widened(value)
+        wide.epsilon[node] = max([epsilon(node.type), *[wide.epsilon[i] for i in node.inputs]])
         wide.scale[node] = max([magnitude(wide.values[node]), *[wide.scale[i] for i in node.inputs]])
     return wide
+
+
+def epsilon(type) -> float:
+    """The spacing of numbers around 1 in the coarsest float of a type."""
+    types = getattr(type, "items", (type,))
+    return max([float({"f16": 2**-10, "bf16": 2**-7, "f32": 2**-23, "f64": 2**-52}.get(t.dtype.name, 0)) for t in types])
 
 
 def clear_decision(node: Node, operands, scales) -> bool:
@@ -94,7 +103,7 @@ def assert_close(graph: Graph, wide: Wide, reference: Sequence[np.ndarray], got:
             continue
         with np.errstate(all="ignore"):
             truth = np.asarray(wide.values[node])
-            unit = np.spacing(np.asarray(wide.scale[node], ref.dtype)).astype(WIDE)
+            unit = WIDE(wide.epsilon[node]) * WIDE(wide.scale[node])
             bound = 4 * np.abs(widened(ref) - truth) + 8 * unit
             error = np.abs(widened(mine) - truth)
             fine = error <= bound

@@ -69,13 +69,21 @@ def _spin(code: Code, table: Value, thread: Value, threads: Value) -> None:
         out.exchange(0, i + 1)
 
 
+def _bits(code: Code, table: Value, thread: Value, threads: Value) -> None:
+    """table: x, out, width.  out[0] = the first `width` bytes of x."""
+    words = code.words(table)
+    for width in (1, 2, 4, 8):
+        with code.when(words[2] == width):
+            code.words(words[1])[0] = code.load(words[0], 8 * width, signed=False)
+
+
 def _mine(unit: Value, thread: Value, threads: Value):  # noqa: ANN202
     """Units in turn: there is no remainder in the language, but crews of the tests have 1, 2 or 4 members."""
     return (unit & (threads - 1)) == thread
 
 
 _BODIES: dict[str, Body] = {
-    "add": _add, "accumulate": _accumulate, "below": _below, "ranks": _ranks, "fail": _fail, "spin": _spin,
+    "add": _add, "accumulate": _accumulate, "below": _below, "ranks": _ranks, "fail": _fail, "spin": _spin, "bits": _bits,
 }
 
 

@@ -406,6 +406,47 @@ def test_scalars():
         exe.call([2**63])
 
 
+PYTHON_NUMBERS = [
+    True, False, 0, 1, -1, 127, 128, -128, -129, 255, 256, 2**15, 2**16 - 1, 2**24 + 1, 2**31 - 1, 2**31, 2**32, 2**53 + 1,
+    2**63 - 1, 2**63, -(2**63), 2**64 - 1, 2**64, -(2**63) - 1, 10**400, 0.0, -0.0, 0.1, 1e-45, 1e300, -1e39,
+    float("inf"), float("-inf"), float("nan"), 3.0, 1j,
+]
+
+
+@pytest.mark.parametrize("name", ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+                                  "float16", "bfloat16", "float32", "float64", "complex64"])
+def test_python_numbers_become_what_numpy_makes_of_them(name):
+    """Natively where that is possible: the same bits as the careful path, or the same refusal."""
+    spec = Spec(name, (), "n")
+    b = TapeBuilder()
+    b.stage(Call("bits", b.table([Word.input(0), Word.output(0), Word.value(spec.nbytes)])))
+    exe = executable(b, inputs=(spec,), outputs=(Output(I64, ()),))
+    exe.call([np.zeros((), spec.numpy)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # overflow to inf
+        for value in PYTHON_NUMBERS:
+            results = []
+            for careful in (False, True):
+                try:
+                    out = exe._core.call_with_care([value], -1) if careful else exe.call([value])
+                    results.append(out[0].tobytes()[:spec.nbytes])
+                except (TypeError, OverflowError) as error:
+                    results.append(str(error))
+            assert results[0] == results[1], value
+            if isinstance(results[0], bytes) and value == value:
+                assert results[0] == np.array(value, spec.numpy).tobytes()
+
+
+def test_donated_scalars_are_arrays():
+    b = TapeBuilder()
+    b.stage(Call("add", add_table(b, Word.input(0), Word.output(0), 1, 1)))
+    exe = executable(b, inputs=(Spec(I64, (), "n"),), outputs=(Output(I64, (), donated=0),))
+    with pytest.warns(UserWarning, match="'n': it is a int, not an ndarray"):
+        assert exe.call([41])[0] == 42
+    n = np.array(1)
+    assert exe.call([n])[0] is n and n == 2
+
+
 @pytest.mark.parametrize("value,shown", [
     (np.arange(4.0), r"float64\[4\]"),
     (np.arange(4, dtype=np.int32), r"int32\[4\]"),

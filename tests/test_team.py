@@ -50,6 +50,25 @@ def run_python(script: str, timeout: float = 60) -> str:
     return done.stdout
 
 
+def test_the_driver_compiles_for_other_machines(monkeypatch):
+    """Nothing in it is particular to x86-64: it compiles for 64-bit Arm and needs no symbol from elsewhere."""
+    import platform
+
+    import llvmlite.binding as llvm
+
+    from graphc.backends.cpu.runtime import driver, objectfile, pyapi
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    for machine, triple in (("aarch64", "aarch64-linux-gnu"), ("x86_64", "x86_64-linux-gnu")):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        module = llvm.parse_assembly(str(driver._Driver(pyapi.object_layout()).module.ir))
+        module.triple = triple
+        target = llvm.Target.from_triple(triple).create_target_machine(opt=0, jit=True)
+        symbols = objectfile.read_symbols(target.emit_object(module))
+        assert symbols.undefined == () and "call" in symbols.defined
+
+
 # Stages and crews
 
 

@@ -731,8 +731,9 @@ class _Writer:
             if at.lanes is not None and self.shape.is_row:
                 value = f"merge({value}, {accumulator.identity}, {at.lanes})"
             if accumulator.is_arg and not value.isidentifier():
-                self.e.line(f"candidate{values.suffix} = {value}")
-                value = f"candidate{values.suffix}"
+                candidate = f"candidate{accumulator.number}{values.suffix}"
+                self.e.line(f"{candidate} = {value}")
+                value = candidate
             accumulator.update(values.suffix, value, place)
 
     def _store_full(self, values: Values, q: int, at: Point) -> None:

@@ -122,6 +122,11 @@ def scale(x: Value, n: Value, integer: Value) -> Value:
     return plain_mul(plain_mul(x, exponent_of_two(first, x.dtype)), exponent_of_two(integer - first, x.dtype))
 
 
+def scale_normal(x: Value, n: Value, integer: Value) -> Value:
+    """:func:`scale` for results in the normal range."""
+    return _avx512("scalef", x, n) if has_avx512(x) else plain_mul(x, exponent_of_two(integer, x.dtype))
+
+
 def has_avx512(x: Value) -> bool:
     return "avx512f" in x.b.module.features
 
@@ -386,16 +391,32 @@ def log10(x: Value) -> Value:
 # hyperbolic functions, sigmoid
 
 
+# (tanh(x) - x) / x**3 in x**2 for |x| <= 0.55; relative error 2**-29.8
+_TANH = (-0.3333332, 0.13332638, -0.05385708, 0.021089427, -0.006297374)
+
+
 @elementwise()
 def tanh(x: Value) -> Value:
+    return copysign(_tanh_f32(x) if x.dtype is f32 else _tanh_f64(x.abs()), x)
+
+
+def _tanh_f32(x: Value) -> Value:
+    # tanh |x| = (1 - E) / (1 + E) with E = e**(-2|x|); below 0.55 the difference would lose too much.
+    square = plain_mul(x, x)
+    small = plain_mul(horner(square, _TANH), square).fma(x, x)
+    p, n, integer = _exp_parts(plain_mul(clamp(x.abs(), 0.0, 10.0), -2.0))
+    e = scale_normal(plain_add(p, 1.0), n, integer)
+    large = plain_sub(1.0, e) / plain_add(e, 1.0)
+    return (x.abs() < 0.55).where(small, large)
+
+
+def _tanh_f64(magnitude: Value) -> Value:
     # With E = e**(2|x|) - 1: tanh |x| = E / (E + 2), which rounds to 1 beyond the limit.
-    magnitude = x.abs()
-    e = _expm1_clamped(plain_mul(clamp(magnitude, 0.0, {f32: 10.0, f64: 20.0}[x.dtype]), 2.0))
+    e = _expm1_clamped(plain_mul(clamp(magnitude, 0.0, 20.0), 2.0))
     d = plain_add(e, 2.0)
     # Exactly what the addition lost: one of the two differences is exact, whichever operand is larger.
     low = (e > 2.0).where(plain_sub(2.0, plain_sub(d, e)), plain_sub(e, plain_add(d, -2.0)))
-    result = quotient(e, d, low)
-    return copysign((magnitude < _TINY[x.dtype]).where(magnitude, result), x)
+    return (magnitude < _TINY[f64]).where(magnitude, quotient(e, d, low))
 
 
 @elementwise()
@@ -1147,31 +1168,30 @@ def _float_fmod(x: Value, y: Value) -> Value:
     b = x.b
     wide, divisor = convert(x, f64).abs(), convert(y, f64).abs()
     ordinary = (wide < float("inf")) & (divisor > 0.0)  # NaN fails both
-    # Scaled so that the smallest divisors are normal numbers and products with the largest do not overflow.
-    left = ordinary.where(wide, 0.0)
-    divisor = ordinary.where(divisor, 1.0)
+    proper = ordinary & (divisor < float("inf"))
+    left = proper.where(wide, 0.0)
+    divisor = proper.where(divisor, 1.0)
     start, loop, done = b.block, b.append_basic_block("subtract"), b.append_basic_block("remainders")
     b.branch(loop)
     b.position_at_end(loop)
     phi = b.phi(f64.llvm)
     current = Value(b, f64, phi)
-    quotient = _truncated_quotient(current, divisor)
-    following = _exact_difference(current, quotient, divisor)
+    step = divisor
+    for _ in range(2):  # take a multiple of the divisor while the quotient overflows
+        step = (current / step == float("inf")).where(plain_mul(step, 2.0**600), step)
+    following = _exact_difference(current, _truncated_quotient(current, step), step)
     phi.add_incoming(left.ir, start)
     phi.add_incoming(following.ir, loop)
     more = b.bitcast((following >= divisor).ir, simd.I16)
     b.cbranch(b.icmp_unsigned("!=", more, ir.Constant(simd.I16, 0)), loop, done)
     b.position_at_end(done)
-    result = copysign(convert(following, x.dtype), x)
-    result = (divisor.const(float("inf")) == divisor).where(x, result) if x.dtype is f64 else result
+    result = proper.where(copysign(convert(following, x.dtype), x), x)
     return ordinary.where(result, float("nan"))
 
 
 def _truncated_quotient(x: Value, y: Value) -> Value:
     """An integer q of at most 26 significant bits with 0 <= x - q y, q > 0 where x >= y; as large as that allows."""
-    ratio = plain_mul(x / y, 1.0 - 2.0**-50)
-    ratio = (ratio < float("inf")).where(ratio, 2.0**1000)
-    whole = ratio.call("trunc")
+    whole = plain_mul(x / y, 1.0 - 2.0**-50).call("trunc")
     whole = ((whole == 0.0) & (x >= y)).where(1.0, whole)
     return (whole.bits() & -(2**27)).bitcast(f64)
 

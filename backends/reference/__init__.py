@@ -6,12 +6,6 @@ from its schedule has two values in one place.
 
 from __future__ import annotations
 
-from graphc.backends.reference.backend import (
-    build, cached, code_from_sections, keep, load, machine_key, profile, scratch,
-)  # fmt: skip
 from graphc.backends.reference.interpret import UnwrittenError, run_graph, run_plan, run_schedule
 
-__all__ = [
-    "UnwrittenError", "build", "cached", "code_from_sections", "keep", "load", "machine_key", "profile", "run_graph",
-    "run_plan", "run_schedule", "scratch",
-]  # fmt: skip
+__all__ = ["UnwrittenError", "run_graph", "run_plan", "run_schedule"]

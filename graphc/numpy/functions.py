@@ -10,20 +10,25 @@ import numpy as np
 
 from graphc import ops
 from graphc.ir import GraphError, Node
+from graphc.leaks import UnsupportedError
+from graphc.numpy.indexing import copyto, view_of
 from graphc.tracing import (
     FUNCTIONS,
     METHODS,
     Tracer,
-    UnsupportedError,
+    View,
     apply_ufunc,
     is_tracer,
+    note_widening,
     operands,
+    operate,
     promote,
     to_node,
     to_tracer,
+    type_of,
     wrap,
 )
-from graphc.types import DType, TensorType, bool_, dtype, i64, u64
+from graphc.types import DType, TensorType, bf16, bool_, dtype, f16, f32, f64, i64, u64
 
 NO_VALUE = getattr(np, "_NoValue", None)
 
@@ -76,29 +81,61 @@ def shape_of(shape: Any) -> tuple[int, ...]:
 # ------------------------------------------------------------------------------------------------ reductions
 
 
-def reduce_with(x: Any, op: Any, axis: Any, keepdims: Any, to: DType | None, where: Any, initial: Any, identity: Any) -> Tracer:
-    node = to_node(x, to)
+def given(value: Any) -> bool:
+    """Whether an optional argument was given: NumPy's default for some is a marker of its own."""
+    return value is not None and value is not NO_VALUE
+
+
+def strong(value: Any) -> Tracer:
+    """``value`` as an array: outside ufuncs and np.where NumPy takes Python numbers as strong."""
+    x = to_tracer(value)
+    return wrap(to_node(x)) if x._weak else x
+
+
+def stored(result: Tracer, out: Any) -> Tracer:
+    """``result``, written to ``out`` where that is given."""
+    return METHODS["write_out"](np.sum, (out,), result) if out is not None else result
+
+
+COMBINE = {"reduce_sum": ops.add, "reduce_prod": ops.mul, "reduce_max": ops.maximum, "reduce_min": ops.minimum}
+
+
+def reduce_with(
+    x: Any, op: Any, axis: Any, keepdims: Any, to: DType | None, where: Any, initial: Any, identity: Any, out: Any = None
+) -> Tracer:
+    node = to_node(strong(x), to)
+    axes = axes_of(axis, node.type.ndim)
+    ordered = op.name in ("reduce_max", "reduce_min")
     if where is not True and where is not NO_VALUE:
+        if ordered and not given(initial):
+            raise ValueError(
+                f"reduction operation {op.name[-3:]}imum does not have an identity, so to use a where mask one has to specify "
+                "'initial'"
+            )
         mask = ops.broadcast_numpy(to_node(where, bool_), node.type.shape)
         node = ops.select(mask, node, ops.like(node, identity(node.type.dtype)))
-    axes = axes_of(axis, node.type.ndim)
-    result = op(node, axes=axes)
-    if initial is not NO_VALUE and initial is not None:
-        combine = {"reduce_sum": ops.add, "reduce_prod": ops.mul, "reduce_max": ops.maximum, "reduce_min": ops.minimum}
+    if ordered and any(node.type.shape[k] == 0 for k in axes):
+        if not given(initial):
+            raise ValueError(f"zero-size array to reduction operation {op.name[-3:]}imum which has no identity")
+        kept = [n for k, n in enumerate(node.type.shape) if k not in axes]
+        result = ops.full(TensorType(node.type.dtype, tuple(kept)), identity(node.type.dtype))
+    else:
+        result = op(node, axes=axes)
+    if given(initial):
         start = ops.broadcast_numpy(to_node(initial, result.type.dtype), result.type.shape)
-        result = combine[op.name](result, start)
-    return wrap(keep(result, node, axes, keepdims))
+        result = COMBINE[op.name](result, start)
+    return stored(wrap(keep(result, node, axes, keepdims)), out)
 
 
 def keep(result: Node, node: Node, axes: Sequence[int], keepdims: Any) -> Node:
-    if keepdims is True or (keepdims and keepdims is not NO_VALUE):
+    if keepdims and keepdims is not NO_VALUE:
         return ops.reshape_to(result, [1 if k in axes else n for k, n in enumerate(node.type.shape)])
     return result
 
 
 def sum_type(x: Any, requested: Any) -> DType:
     """Sums of bools and small integers are 64 bit, as in NumPy."""
-    if requested is not None and requested is not NO_VALUE:
+    if given(requested):
         return dtype(requested)
     own = to_tracer(x)._node.type.dtype
     if own.kind in "bi":
@@ -107,33 +144,49 @@ def sum_type(x: Any, requested: Any) -> DType:
 
 
 @traces(np.sum, method="sum")
-def sum_(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, initial: Any = NO_VALUE, where: Any = True) -> Tracer:
-    return reduce_with(a, ops.reduce_sum, axis, keepdims, sum_type(a, dtype), where, initial, lambda t: 0)
+def sum_(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = NO_VALUE,
+    where: Any = True,
+) -> Tracer:  # fmt: skip
+    element = sum_type(a, dtype)
+    if element is bool_:
+        return any_(a, axis, out, keepdims, where=where)
+    return reduce_with(a, ops.reduce_sum, axis, keepdims, element, where, initial, lambda t: 0, out)
 
 
 @traces(np.prod, method="prod")
-def prod(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, initial: Any = NO_VALUE, where: Any = True) -> Tracer:
-    return reduce_with(a, ops.reduce_prod, axis, keepdims, sum_type(a, dtype), where, initial, lambda t: 1)
+def prod(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = NO_VALUE,
+    where: Any = True,
+) -> Tracer:  # fmt: skip
+    element = sum_type(a, dtype)
+    if element is bool_:
+        return all_(a, axis, out, keepdims, where=where)
+    return reduce_with(a, ops.reduce_prod, axis, keepdims, element, where, initial, lambda t: 1, out)
 
 
 @traces(np.max, np.amax, method="max")
-def max_(a: Any, axis: Any = None, keepdims: Any = False, initial: Any = NO_VALUE, where: Any = True) -> Tracer:
-    return reduce_with(a, ops.reduce_max, axis, keepdims, None, where, initial, ops.reduce_max.identity)
+def max_(
+    a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = NO_VALUE, where: Any = True
+) -> Tracer:
+    return reduce_with(a, ops.reduce_max, axis, keepdims, None, where, initial, ops.reduce_max.identity, out)
 
 
 @traces(np.min, np.amin, method="min")
-def min_(a: Any, axis: Any = None, keepdims: Any = False, initial: Any = NO_VALUE, where: Any = True) -> Tracer:
-    return reduce_with(a, ops.reduce_min, axis, keepdims, None, where, initial, ops.reduce_min.identity)
+def min_(
+    a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = NO_VALUE, where: Any = True
+) -> Tracer:
+    return reduce_with(a, ops.reduce_min, axis, keepdims, None, where, initial, ops.reduce_min.identity, out)
 
 
 @traces(np.all, method="all")
-def all_(a: Any, axis: Any = None, keepdims: Any = False, where: Any = True) -> Tracer:
-    return reduce_with(truth_of(a), ops.reduce_and, axis, keepdims, None, where, NO_VALUE, lambda t: True)
+def all_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
+    return reduce_with(truth_of(a), ops.reduce_and, axis, keepdims, None, where, NO_VALUE, lambda t: True, out)
 
 
 @traces(np.any, method="any")
-def any_(a: Any, axis: Any = None, keepdims: Any = False, where: Any = True) -> Tracer:
-    return reduce_with(truth_of(a), ops.reduce_or, axis, keepdims, None, where, NO_VALUE, lambda t: False)
+def any_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
+    return reduce_with(truth_of(a), ops.reduce_or, axis, keepdims, None, where, NO_VALUE, lambda t: False, out)
 
 
 def truth_of(a: Any) -> Tracer:
@@ -141,58 +194,98 @@ def truth_of(a: Any) -> Tracer:
     return x if x._node.type.dtype is bool_ else apply_ufunc(np.not_equal, x, 0)
 
 
-def mean_count(shape: Sequence[int], axes: Sequence[int]) -> int:
-    return math.prod(shape[k] for k in axes)
+def element_count(x: Tracer, axis: Any, where: Any, keepdims: Any) -> Any:
+    """How many elements a reduction takes: a number, or an array of them where a mask says which."""
+    if where is True or where is NO_VALUE:
+        return math.prod(x.shape[k] for k in axes_of(axis, x.ndim))
+    return sum_(broadcast_to(to_tracer(where), x.shape), axis, keepdims=keepdims)
+
+
+def quotient(total: Tracer, count: Any) -> Tracer:
+    """``total / count`` in the type of ``total``."""
+    return total / (count.astype(total.dtype) if is_tracer(count) else count)
 
 
 @traces(np.mean, method="mean")
-def mean(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, where: Any = True) -> Tracer:
-    x = to_tracer(a)
-    to = dtype if dtype not in (None, NO_VALUE) else (x.dtype if x._node.type.dtype.is_inexact else np.float64)
-    total = sum_(x, axis, to, keepdims, where=where)
-    if where is not True and where is not NO_VALUE:
-        mask = wrap(ops.broadcast_numpy(to_node(where, bool_), x.shape))
-        return total / sum_(mask, axis, to, keepdims)
-    return total / mean_count(x.shape, axes_of(axis, x.ndim))
+def mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
+    x = strong(a)
+    own = x._node.type.dtype
+    result = _dtype(dtype) if given(dtype) else own if own.is_inexact else f64
+    wide = f32 if result in (f16, bf16) else result  # half floats are summed and divided in float32, as in NumPy
+    total = sum_(x, axis, wide.numpy, None, keepdims, where=where)
+    return stored(quotient(total, element_count(x, axis, where, keepdims)).astype(result.numpy), out)
 
 
 @traces(np.var, method="var")
-def var(a: Any, axis: Any = None, dtype: Any = None, ddof: float = 0, keepdims: Any = False) -> Tracer:
-    x = to_tracer(a)
-    if dtype is not None:
+def var(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: Any = False, *,
+    where: Any = True, mean: Any = NO_VALUE, correction: Any = NO_VALUE,
+) -> Tracer:  # fmt: skip
+    x = strong(a)
+    if given(dtype):
         x = x.astype(dtype)
-    centred = x - mean(x, axis, keepdims=True)
-    total = sum_(centred * centred, axis, keepdims=keepdims)
-    return total / max(mean_count(x.shape, axes_of(axis, x.ndim)) - ddof, 0)
+    ddof = correction if given(correction) else ddof
+    centre = mean if given(mean) else _mean(x, axis, keepdims=True, where=where)
+    centred = x - centre
+    total = sum_(centred * centred, axis, keepdims=keepdims, where=where)
+    count = element_count(x, axis, where, keepdims) - ddof
+    return stored(quotient(total, maximum_of(count, 0)), out)
+
+
+_mean = mean
+
+
+def maximum_of(x: Any, y: Any) -> Any:
+    return apply_ufunc(np.maximum, x, y) if is_tracer(x) else max(x, y)
 
 
 @traces(np.std, method="std")
-def std(a: Any, axis: Any = None, dtype: Any = None, ddof: float = 0, keepdims: Any = False) -> Tracer:
-    return apply_ufunc(np.sqrt, var(a, axis, dtype, ddof, keepdims))
+def std(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: Any = False, *,
+    where: Any = True, mean: Any = NO_VALUE, correction: Any = NO_VALUE,
+) -> Tracer:  # fmt: skip
+    spread = var(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean, correction=correction)
+    return stored(apply_ufunc(np.sqrt, spread), out)
 
 
-def arg_reduce(op: Any, a: Any, axis: Any, keepdims: Any) -> Tracer:
-    node = to_node(a)
-    if axis is None:
+@traces(np.average)
+def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
+    if returned:
+        raise UnsupportedError("np.average(returned=True) is not traced; sum the weights yourself")
+    if weights is None:
+        return mean(a, axis, keepdims=keepdims)
+    w = to_tracer(weights)
+    if w.ndim == 1 and np.ndim(a) > 1 and axis is not None:
+        k = one_axis(axis, np.ndim(a))
+        w = reshape(w, [-1 if j == k else 1 for j in range(np.ndim(a))])
+    w = broadcast_to(w, np.shape(a))
+    return sum_(to_tracer(a) * w, axis, keepdims=keepdims) / sum_(w, axis, keepdims=keepdims)
+
+
+def arg_reduce(name: str, op: Any, a: Any, axis: Any, keepdims: Any, out: Any) -> Tracer:
+    node = to_node(strong(a))
+    k = None if axis is None else one_axis(axis, node.type.ndim)
+    if (node.type.size if k is None else node.type.shape[k]) == 0:
+        raise ValueError(f"attempt to get {name} of an empty sequence")
+    if k is None:
         flat = op(ops.reshape_to(node, (node.type.size,)), axis=0)
-        return wrap(ops.reshape_to(flat, (1,) * node.type.ndim) if keepdims is True else flat)
-    k = one_axis(axis, node.type.ndim)
-    return wrap(keep(op(node, axis=k), node, (k,), keepdims))
+        return stored(wrap(keep(flat, node, range(node.type.ndim), keepdims)), out)
+    return stored(wrap(keep(op(node, axis=k), node, (k,), keepdims)), out)
 
 
 @traces(np.argmax, method="argmax")
-def argmax(a: Any, axis: Any = None, *, keepdims: Any = False) -> Tracer:
-    return arg_reduce(ops.argmax, a, axis, keepdims)
+def argmax(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Tracer:
+    return arg_reduce("argmax", ops.argmax, a, axis, keepdims, out)
 
 
 @traces(np.argmin, method="argmin")
-def argmin(a: Any, axis: Any = None, *, keepdims: Any = False) -> Tracer:
-    return arg_reduce(ops.argmin, a, axis, keepdims)
+def argmin(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Tracer:
+    return arg_reduce("argmin", ops.argmin, a, axis, keepdims, out)
 
 
 @traces(np.ptp)
-def ptp(a: Any, axis: Any = None, keepdims: Any = False) -> Tracer:
-    return max_(a, axis, keepdims) - min_(a, axis, keepdims)
+def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Tracer:
+    return stored(max_(a, axis, keepdims=keepdims) - min_(a, axis, keepdims=keepdims), out)
 
 
 @traces(np.count_nonzero)
@@ -200,15 +293,37 @@ def count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Tracer:
     return sum_(truth_of(a), axis, keepdims=keepdims)
 
 
+REDUCTIONS = {
+    np.add: sum_, np.multiply: prod, np.maximum: max_, np.minimum: min_, np.logical_and: all_, np.logical_or: any_,
+}  # fmt: skip
+
+
+def ufunc_reduce(ufunc: Any, array: Any, axis: Any = 0, dtype: Any = None, keepdims: Any = False, **options: Any) -> Tracer:
+    """``np.add.reduce`` and the like."""
+    function = REDUCTIONS.get(ufunc)
+    if function is None:
+        raise UnsupportedError(f"np.{ufunc.__name__}.reduce is not traced")
+    options = {k: v for k, v in options.items() if (k, v) != ("where", True) and (k == "where" or given(v))}
+    if given(dtype):
+        options["dtype"] = dtype
+    return function(array, axis=axis, keepdims=keepdims, **options)
+
+
+def ufunc_outer(ufunc: Any, a: Any, b: Any) -> Tracer:
+    x, y = to_tracer(a), to_tracer(b)
+    return apply_ufunc(ufunc, reshape(x, (*x.shape, *(1,) * y.ndim)), y)
+
+
+METHODS["ufunc.reduce"] = ufunc_reduce
+METHODS["ufunc.outer"] = ufunc_outer
+
+
 # ------------------------------------------------------------------------------------------------ contraction
 
 
 @traces(np.matmul)
-def matmul(x1: Any, x2: Any, **kwargs: Any) -> Tracer:
-    if kwargs.get("dtype") is not None:
-        x1, x2 = to_tracer(x1).astype(kwargs["dtype"]), to_tracer(x2).astype(kwargs["dtype"])
-    element = promote(x1, x2)
-    x, y = to_node(x1, element), to_node(x2, element)
+def matmul(x1: Any, x2: Any, *, dtype: Any = None) -> Tracer:
+    x, y = contracted_pair(x1, x2, dtype)
     if x.type.ndim == 0 or y.type.ndim == 0:
         raise GraphError(f"matmul: scalars are not allowed ({x.type} @ {y.type}); use * instead")
     k1, k2 = x.type.shape[-1], y.type.shape[max(y.type.ndim - 2, 0)]
@@ -217,6 +332,14 @@ def matmul(x1: Any, x2: Any, **kwargs: Any) -> Tracer:
     if x.type.ndim > 2 or y.type.ndim > 2:
         x, y = align_batches(x, y)
     return wrap(boolean_dot(ops.matmul, x, y))
+
+
+def contracted_pair(a: Any, b: Any, element: Any = None) -> tuple[Node, Node]:
+    """Both operands of a contraction in their common element type."""
+    x, y = strong(a), strong(b)
+    common = promote(x, y) if element is None else _dtype(element)
+    note_widening(common, (x, y))
+    return to_node(a if common is x._node.type.dtype else x, common), to_node(y, common)
 
 
 def boolean_dot(function: Callable[..., Node], x: Node, y: Node) -> Node:
@@ -234,7 +357,10 @@ def align_batches(x: Node, y: Node) -> tuple[Node, Node]:
         return x, ops.broadcast(y, (*bx, *y.type.shape), (len(bx),)) if bx else y
     if x.type.ndim == 1:
         return (ops.broadcast(x, (*by, *x.type.shape), (len(by),)) if by else x), y
-    lead = np.broadcast_shapes(bx, by)
+    try:
+        lead = np.broadcast_shapes(bx, by)
+    except ValueError:
+        raise GraphError(f"matmul: {x.type} @ {y.type}: the leading axes do not broadcast together") from None
     return (
         ops.broadcast_numpy(x, (*lead, *x.type.shape[-2:])),
         ops.broadcast_numpy(y, (*lead, *y.type.shape[-2:])),
@@ -242,26 +368,31 @@ def align_batches(x: Node, y: Node) -> tuple[Node, Node]:
 
 
 @traces(np.dot, method="dot")
-def dot(a: Any, b: Any) -> Tracer:
-    element = promote(a, b)
-    x, y = to_node(a, element), to_node(b, element)
+def dot(a: Any, b: Any, out: Any = None) -> Tracer:
+    x, y = contracted_pair(a, b)
     if x.type.ndim == 0 or y.type.ndim == 0:
-        return apply_ufunc(np.multiply, wrap(x), wrap(y))
-    return wrap(boolean_dot(lambda p, q: ops.dot(p, q, batch=((), ()), contract=((p.type.ndim - 1,), (max(q.type.ndim - 2, 0),))), x, y))
+        return stored(apply_ufunc(np.multiply, wrap(x), wrap(y)), out)
+    left, right = x.type.ndim - 1, max(y.type.ndim - 2, 0)
+    if x.type.shape[left] != y.type.shape[right]:
+        raise GraphError(f"dot: {x.type} and {y.type} do not fit: {x.type.shape[left]} and {y.type.shape[right]} differ")
+    return stored(wrap(contract(x, y, (left,), (right,))), out)
+
+
+def contract(x: Node, y: Node, x_axes: tuple[int, ...], y_axes: tuple[int, ...]) -> Node:
+    return boolean_dot(lambda p, q: ops.dot(p, q, batch=((), ()), contract=(x_axes, y_axes)), x, y)
 
 
 @traces(np.inner)
 def inner(a: Any, b: Any) -> Tracer:
-    x, y = to_tracer(a), to_tracer(b)
+    x, y = strong(a), strong(b)
     if x.ndim == 0 or y.ndim == 0:
         return x * y
     return tensordot(x, y, axes=((-1,), (-1,)))
 
 
 @traces(np.outer)
-def outer(a: Any, b: Any) -> Tracer:
-    x, y = to_tracer(a), to_tracer(b)
-    return reshape(x, (-1, 1)) * reshape(y, (1, -1))
+def outer(a: Any, b: Any, out: Any = None) -> Tracer:
+    return stored(reshape(strong(a), (-1, 1)) * reshape(strong(b), (1, -1)), out)
 
 
 @traces(np.vdot)
@@ -271,8 +402,7 @@ def vdot(a: Any, b: Any) -> Tracer:
 
 @traces(np.tensordot)
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Tracer:
-    element = promote(a, b)
-    x, y = to_node(a, element), to_node(b, element)
+    x, y = contracted_pair(a, b)
     if isinstance(axes, (int, np.integer)):
         left: Any = range(x.type.ndim - int(axes), x.type.ndim)
         right: Any = range(int(axes))
@@ -282,19 +412,21 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tracer:
         right = (right,) if isinstance(right, (int, np.integer)) else right
     xc = tuple(one_axis(k, x.type.ndim) for k in left)
     yc = tuple(one_axis(k, y.type.ndim) for k in right)
-    if len(xc) != len(yc):
-        raise GraphError(f"tensordot: {len(xc)} axes of the first operand, {len(yc)} of the second")
-    return wrap(boolean_dot(lambda p, q: ops.dot(p, q, batch=((), ()), contract=(xc, yc)), x, y))
+    if len(xc) != len(yc) or any(x.type.shape[i] != y.type.shape[j] for i, j in zip(xc, yc, strict=False)):
+        raise GraphError(f"tensordot: axes {xc} of {x.type} do not fit axes {yc} of {y.type}")
+    return wrap(contract(x, y, xc, yc))
 
 
 @traces(np.einsum)
 def einsum(subscripts: Any, *arrays: Any, optimize: Any = False, dtype: Any = None) -> Tracer:
-    """Any letters and ellipsis; pairs of operands contract left to right (or on NumPy's optimised path)."""
+    """Any letters and ellipsis; pairs of operands contract left to right."""
     if not isinstance(subscripts, str):
         raise UnsupportedError("np.einsum with index lists is not traced; write the subscripts as a string")
-    element = promote(*arrays) if dtype is None else dtype
-    terms, output = einsum_terms(subscripts, [np.shape(a) for a in arrays])
-    work = [(t, to_node(a, element)) for t, a in zip(terms, arrays, strict=True)]
+    given_ = [strong(a) for a in arrays]
+    element = promote(*given_) if dtype is None else _dtype(dtype)
+    note_widening(element, given_)
+    terms, output = einsum_terms(subscripts, [a.shape for a in given_])
+    work = [(t, to_node(a, element)) for t, a in zip(terms, given_, strict=True)]
     work = [einsum_diagonal(t, n) for t, n in work]
     while len(work) > 1:
         (ta, a), (tb, b) = work[0], work[1]

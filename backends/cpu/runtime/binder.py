@@ -337,7 +337,10 @@ def _checked_owned(program: Program, arrays: Sequence[Array]) -> tuple[Array, ..
 def _as_array(value: Any, spec: Spec, name: str) -> Array:
     """`value` as the array that `spec` declares: itself if it is one, else a converted copy."""
     if type(value) in _NUMBER_KINDS and spec.shape == () and spec.numpy.kind in _NUMBER_KINDS[type(value)]:
-        return np.array(value, spec.numpy)
+        try:
+            return np.array(value, spec.numpy)
+        except OverflowError as error:
+            raise OverflowError(f"{name}: {error}") from None
     try:
         array = np.asarray(value)
     except ValueError:

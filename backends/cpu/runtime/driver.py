@@ -6,7 +6,6 @@ an executable, and the addresses of this process's C functions are constants in 
     scalar        reads an integer that control flow depends on
     wait          waits for a word to change
     wake          wakes a thread that sleeps
-    settle        moves a thread away from the core of another one
     arrive        the first half of a barrier
     barrier       waits for all threads of a job
     interpret     runs a tape as one thread of a job
@@ -39,11 +38,12 @@ from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.runtime import tape as isa
 from graphc.backends.cpu.runtime.native import INT32, WORD, Code, Module, Value, Variable
-from graphc.backends.cpu.runtime.pyapi import ArrayLayout, array_layout, c_api
+from graphc.backends.cpu.runtime.pyapi import ObjectLayout, c_api, object_layout
 
 MAX_THREADS = 256
 
@@ -57,14 +57,8 @@ ERROR_WORD = ERROR_AT + MAX_THREADS
 LINES = ERROR_WORD + MAX_THREADS
 LINE_WORDS = 8
 TEAM_WORDS = LINES + LINE_WORDS * MAX_THREADS
-LINE_MAIL, LINE_THREAD, LINE_TEAM, LINE_CORE, LINE_REST = range(5)
-"""A thread's own line: jobs posted to it, its number, the address of the team, the core where it last began a job, and
-for how many jobs it will not look where it is."""
-
-_MASK_WORDS = 16
-"""Words of an affinity mask: 1024 cores, as in the C library."""
-
-JOBS_BETWEEN_MOVES = 100
+LINE_MAIL, LINE_THREAD, LINE_TEAM = range(3)
+"""A thread's own line: jobs posted to it, its number, the address of the team."""
 
 SPINS_PER_YIELD = 32
 """Turns of a spin loop before the thread offers its core, a power of two. The thread that it waits for may need just
@@ -74,8 +68,10 @@ this core: without yields two threads that the scheduler put on one core took 20
 C_TAPE, C_TEAM, C_THREADS, C_ARGUMENTS, C_WORDS, C_SERIAL = 0, 1, 2, 3, 4, 5
 C_POOL, C_POOL_LOCK = 8, 9
 C_HEADER = 16
-A_DESCR, A_NDIM, A_DIMS, A_FLAGS, A_BYTES, A_DONATED, A_FIXUPS, A_FIXUP_COUNT = range(8)
-A_WORDS = 8
+A_DESCR, A_NDIM, A_DIMS, A_FLAGS, A_BYTES, A_DONATED, A_SCALAR, A_FIXUPS, A_FIXUP_COUNT = range(9)
+A_WORDS = 9
+NO_SCALAR, BOOL, FLOAT32, FLOAT64 = 0, 1, 1032, 1064
+"""A_SCALAR: which Python numbers an argument takes. Integers are their bits, 8 to 64, negative if unsigned."""
 
 # A frame: its address is that of its first table word, the header lies before it, the words' initial values after them.
 F_NEXT, F_LAST = -1, -2
@@ -107,14 +103,6 @@ def _yield_address() -> int:
     return _address(ctypes.CDLL(None).sched_yield)
 
 
-def _affinity_addresses() -> tuple[int, int, int] | None:
-    """sched_getcpu, sched_getaffinity, sched_setaffinity; None where threads cannot be moved."""
-    if not sys.platform.startswith("linux"):
-        return None
-    library = ctypes.CDLL(None)
-    return _address(library.sched_getcpu), _address(library.sched_getaffinity), _address(library.sched_setaffinity)
-
-
 def _address(function: Any) -> int:
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert address is not None
@@ -134,12 +122,11 @@ def _release(code: Code, lock: Value) -> None:
 class _Driver:
     """Writes the module. One method per native function; methods that only inline start with an underscore."""
 
-    def __init__(self, layout: ArrayLayout | None) -> None:
+    def __init__(self, layout: ObjectLayout | None) -> None:
         self.module = Module("graphc_driver")
         self.scalar = self._scalar()
         self.wait = self._wait()
         self.wake = self._wake()
-        self.settle = self._settle()
         self.arrive = self._arrive()
         self.barrier = self._barrier()
         self.interpret = self._interpret()
@@ -153,6 +140,7 @@ class _Driver:
         self._spin()
         if layout:
             self.matches = self._matches(layout)
+            self.number = self._number(layout)
             self._call(layout)
 
     def _scalar(self) -> ir.Function:
@@ -196,43 +184,6 @@ class _Driver:
                 _release(code, words[thread + LOCKS])
         return function
 
-    def _settle(self) -> ir.Function:
-        """(team, thread): leaves the core where a thread before this one began the job.
-
-        Linux often wakes a thread on the core of the one that woke it, and leaves two threads that wait for each other
-        there, each being too hot to be moved (measured: for whole runs, on 2 idle cores). So this thread takes the core
-        out of its affinity mask for a moment, then rests: with more threads than cores it would only wander.
-        """
-        with self.module.function("settle", 2) as (function, code, (team, thread)):
-            addresses = _affinity_addresses()
-            if addresses is None:
-                return function
-            get_core, get_mask, set_mask = addresses
-            words = code.words(team)
-            mine = code.words(words.address(thread * LINE_WORDS + LINES))
-            with code.when(mine[LINE_REST] >= 1):
-                mine[LINE_REST] = mine[LINE_REST] - 1
-                code.give(0)
-            core = code.call_address(get_core, result=INT32)
-            mine[LINE_CORE] = core
-            shared = code.variable(0)
-            with code.repeat(thread) as other, code.when(words[other * LINE_WORDS + (LINES + LINE_CORE)] == core):
-                shared.set(1)
-            with code.when((shared.get() == 0) | (core < 0) | (core >= 64 * _MASK_WORDS)):
-                code.give(0)
-            mine[LINE_REST] = JOBS_BETWEEN_MOVES
-            mask = code.array(code.constant(_MASK_WORDS))
-            bits = code.words(mask)
-            arguments, types = (0, 8 * _MASK_WORDS, mask), [INT32, WORD, WORD]
-            with code.when(code.call_address(get_mask, *arguments, types=types, result=INT32) >= 0):
-                allowed = bits[core >> 6]
-                bits[core >> 6] = allowed & ((code.constant(1) << (core & 63)) ^ -1)
-                code.call_address(set_mask, *arguments, types=types, result=INT32)  # fails where this is the only core
-                bits[core >> 6] = allowed
-                code.call_address(set_mask, *arguments, types=types, result=INT32)
-            mine[LINE_CORE] = code.call_address(get_core, result=INT32)
-        return function
-
     def _arrive(self) -> ir.Function:
         """(team, threads, phase) -> 1 for the last thread to arrive, which starts the next phase."""
         with self.module.function("arrive", 3) as (function, code, (team, threads, phase)):
@@ -273,7 +224,6 @@ class _Driver:
             with code.loop():
                 code.call(self.wait, team, thread, mine.address(LINE_MAIL), seen.get(), words[IDLE_SPINS])
                 seen.set(seen.get() + 1)
-                code.call(self.settle, team, thread)
                 job = words[JOB_TAPE], words[JOB_FRAME], thread, words[JOB_THREADS], team
                 words[thread + ERROR_WORD] = code.call(self.interpret, *job)
                 with code.when(words.add(RUNNING, -1) == 1):
@@ -289,7 +239,6 @@ class _Driver:
             words.store(FAILED, 0)
             words.store(RUNNING, threads - 1)
             words[JOB_TAPE], words[JOB_FRAME], words[JOB_THREADS] = tape, frame, threads
-            code.call(self.settle, team, 0)
             with code.repeat(threads - 1) as i:
                 thread = i + 1
                 words.add(thread * LINE_WORDS + (LINES + LINE_MAIL), 1)
@@ -411,11 +360,11 @@ class _Driver:
         with self.module.function("spin", 1, exported=True) as (_, code, (count,)), code.repeat(count):
             _pause(code)
 
-    def _matches(self, layout: ArrayLayout) -> ir.Function:
+    def _matches(self, layout: ObjectLayout) -> ir.Function:
         """(record, object) -> 1 if the object is exactly the array that the record declares."""
         with self.module.function("matches", 2) as (function, code, (record, thing)):
             declared = code.words(record)
-            with code.when(code.load(thing + layout.type, 64, True) != layout.kind):
+            with code.when(code.load(thing + layout.type, 64, True) != id(np.ndarray)):
                 code.give(0)
             with code.when(code.load(thing + layout.descr, 64, True) != declared[A_DESCR]):
                 code.give(0)
@@ -430,7 +379,45 @@ class _Driver:
             code.give(1)
         return function
 
-    def _call(self, layout: ArrayLayout) -> None:
+    def _number(self, layout: ObjectLayout) -> ir.Function:
+        """(record, object, address) -> 1 if the object is a Python number that the 0-d argument takes, now at address.
+
+        The conversions are NumPy's; what it would refuse (2**40 for int32) is left to the slow path.
+        """
+        with self.module.function("number", 3) as (function, code, (record, thing, address)):
+            kind, place = code.words(record)[A_SCALAR], code.words(address)
+            with code.when(kind == NO_SCALAR):
+                code.give(0)
+            python_type = code.load(thing + layout.type, 64, True)
+            with code.when(python_type == id(float)):
+                with code.when(kind < FLOAT32):
+                    code.give(0)
+                bits = code.load(thing + layout.float_value, 64, True)
+                place[0] = (kind == FLOAT32).choose(code.float32_bits(bits), bits)
+                code.give(1)
+            with code.when(python_type == id(bool)):
+                place[0] = (thing == id(True)).choose(1, 0)
+                with code.when(kind == BOOL):
+                    code.give(1)
+            with code.when((python_type != id(int)) | (kind == BOOL)):
+                code.give(0)
+            place[0] = 0
+            value = code.call_address(c_api("PyLong_AsLongLongAndOverflow"), thing, address)
+            with code.when(code.load(address, 32, True) != 0):
+                code.give(0)
+            with code.when(kind >= FLOAT32):
+                bits = code.float64_bits(value)
+                place[0] = (kind == FLOAT32).choose(code.float32_bits(bits), bits)
+                code.give(1)
+            place[0] = value
+            for width in (8, 16, 32, 64):
+                with code.when(kind == width):
+                    code.give(1 if width == 64 else (value + (1 << width - 1)).below(1 << width).choose(1, 0))
+                with code.when(kind == -width):
+                    code.give((value >= 0 if width == 64 else value.below(1 << width)).choose(1, 0))
+        return function
+
+    def _call(self, layout: ObjectLayout) -> None:
         """METH_FASTCALL (self, arguments, count) -> int: `self` is the array that holds the context."""
         with self.module.function("call", 3, exported=True) as (_, code, (owner, arguments, count)):
             def result(status: Value | int) -> Value:
@@ -441,13 +428,17 @@ class _Driver:
             with code.when(count != records[C_ARGUMENTS]):
                 code.give(result(WRONG_COUNT))
             pointers = code.array(count)
-            pointer_words = code.words(pointers)
+            pointer_words, numbers = code.words(pointers), code.words(code.array(count))
             with code.repeat(count) as k:
                 thing = things[k]
                 record = records.address(k * A_WORDS + C_HEADER)
-                with code.when(code.call(self.matches, record, thing) == 0):
-                    code.give(result(code.constant(-1) - k))
-                pointer_words[k] = code.load(thing + layout.data, 64, True)
+                with code.either(code.call(self.matches, record, thing) != 0) as (array, other):
+                    with array:
+                        pointer_words[k] = code.load(thing + layout.data, 64, True)
+                    with other:
+                        with code.when(code.call(self.number, record, thing, numbers.address(k)) == 0):
+                            code.give(result(code.constant(-1) - k))
+                        pointer_words[k] = numbers.address(k)
             state = code.call_address(c_api("PyEval_SaveThread"))
             status = code.call(self.run, context, pointers)
             code.call_address(c_api("PyEval_RestoreThread"), state, result=ir.VoidType())
@@ -604,7 +595,7 @@ def driver() -> Driver:
     """The driver of this process, compiled at the first call. Its code is never freed: idle threads are inside it."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    layout = array_layout()
+    layout = object_layout()
     module = llvm.parse_assembly(str(_Driver(layout).module.ir))
     module.triple = llvm.get_process_triple()
     module.verify()

@@ -169,11 +169,12 @@ class Context:
         for k, (spec, pairs) in enumerate(zip(specs, fixups, strict=True)):
             dims, fixup = tail, tail + len(spec.shape)
             tail = fixup + 2 * len(pairs)
-            writeable = WRITEABLE if k in donated or k >= len(program.inputs) else 0
+            written = k in donated or k >= len(program.inputs)
+            scalar = _scalar_kind(spec) if spec.shape == () and not written else native.NO_SCALAR
             record = native.C_HEADER + native.A_WORDS * k
             words[record:record + native.A_WORDS] = (
-                id(spec.numpy), len(spec.shape), self.address + 8 * dims, C_CONTIGUOUS | ALIGNED | writeable,
-                spec.nbytes, k in donated, self.address + 8 * fixup, len(pairs))
+                id(spec.numpy), len(spec.shape), self.address + 8 * dims, C_CONTIGUOUS | ALIGNED | (WRITEABLE if written else 0),
+                spec.nbytes, k in donated, scalar, self.address + 8 * fixup, len(pairs))
             words[dims:fixup] = spec.shape
             words[fixup:tail] = np.array(pairs, np.int64).reshape(-1)
 
@@ -189,3 +190,18 @@ class Context:
         """Forgets all frames, and that anybody is looking at the pool. For when no call is under way."""
         self.words[native.C_POOL] = 0
         self.words[native.C_POOL_LOCK] = 0
+
+
+def _scalar_kind(spec: Spec) -> int:
+    """Which Python numbers native code takes for a 0-d argument, see `driver.py`."""
+    bits = 8 * spec.numpy.itemsize
+    match spec.numpy.kind:
+        case "b":
+            return native.BOOL
+        case "i":
+            return bits
+        case "u":
+            return -bits
+        case "f" if bits >= 32:
+            return {32: native.FLOAT32, 64: native.FLOAT64}.get(bits, native.NO_SCALAR)
+    return native.NO_SCALAR

@@ -51,15 +51,6 @@ class Value:
     def __or__(self, other: Value | int) -> Value:
         return self._binary("or_", other)
 
-    def __xor__(self, other: Value | int) -> Value:
-        return self._binary("xor", other)
-
-    def __lshift__(self, other: Value | int) -> Value:
-        return self._binary("shl", other)
-
-    def __rshift__(self, other: Value | int) -> Value:
-        return self._binary("lshr", other)
-
     def __eq__(self, other: Value | int) -> Condition:  # type: ignore[override]
         return self._compare("==", other)
 
@@ -221,6 +212,15 @@ class Code:
         if bits == WORD.width:
             return Value(self, value)
         return Value(self, (self.builder.sext if signed else self.builder.zext)(value, WORD))
+
+    def float64_bits(self, value: Value) -> Value:
+        """The bits of the float64 nearest to an integer."""
+        return Value(self, self.builder.bitcast(self.builder.sitofp(value.ir, ir.DoubleType()), WORD))
+
+    def float32_bits(self, bits: Value) -> Value:
+        """The bits of the float32 nearest to a float64, given by its bits."""
+        number = self.builder.fptrunc(self.builder.bitcast(bits.ir, ir.DoubleType()), ir.FloatType())
+        return Value(self, self.builder.zext(self.builder.bitcast(number, INT32), WORD))
 
     def call(self, function: ir.Function, *arguments: Value | int) -> Value:
         """Calls a function of the same module."""

@@ -1,7 +1,7 @@
 """What the native code knows about CPython and NumPy: addresses of C functions, and where an array keeps what.
 
-The layout of an array object is read from NumPy's public header (PyArrayObject_fields), which has not moved since
-NumPy 1.7, and checked once against a real array: if anything is elsewhere, the runtime reads arrays through Python.
+The layout of an array object is that of NumPy's public header (PyArrayObject_fields), which has not moved since NumPy
+1.7, and checked once against real arrays: if anything is elsewhere, the runtime reads arrays through Python.
 """
 from __future__ import annotations
 
@@ -24,26 +24,33 @@ def c_api(name: str) -> int:
 
 
 @dataclass(frozen=True)
-class ArrayLayout:
-    """Byte offsets in an ndarray object, and the address of its type."""
+class ObjectLayout:
+    """Byte offsets: of the type in every object, of the parts of an ndarray, of the value of a float."""
 
     type: int
-    kind: int
     data: int
     ndim: int
     dims: int
     descr: int
     flags: int
+    float_value: int
 
 
 @cache
-def array_layout() -> ArrayLayout | None:
-    """The layout of ndarray objects in this process; None where it is not the one that NumPy's header describes."""
+def object_layout() -> ObjectLayout | None:
+    """The layout of objects in this process; None where it is not the one that the headers describe."""
     head = object.__basicsize__
-    layout = ArrayLayout(type=head - 8, kind=id(np.ndarray), data=head, ndim=head + 8, dims=head + 16,
-                         descr=head + 40, flags=head + 48)
-    little = sys.byteorder == "little" and ctypes.sizeof(ctypes.c_void_p) == 8
-    return layout if little and all(_describes(layout, probe) for probe in _probes()) else None
+    layout = ObjectLayout(type=head - 8, data=head, ndim=head + 8, dims=head + 16, descr=head + 40, flags=head + 48,
+                          float_value=head)
+    plain = sys.byteorder == "little" and ctypes.sizeof(ctypes.c_void_p) == 8
+    return layout if plain and _holds(layout) else None
+
+
+def _holds(layout: ObjectLayout) -> bool:
+    number = 1234.5678
+    if ctypes.c_double.from_address(id(number) + layout.float_value).value != number:
+        return False
+    return all(_describes(layout, probe) for probe in _probes())
 
 
 def _probes() -> tuple[np.ndarray, ...]:
@@ -52,7 +59,7 @@ def _probes() -> tuple[np.ndarray, ...]:
     return np.empty((5, 7, 3), np.int16), read_only, np.zeros((), np.float64), np.empty((3, 4)).T
 
 
-def _describes(layout: ArrayLayout, probe: np.ndarray) -> bool:
+def _describes(layout: ObjectLayout, probe: np.ndarray) -> bool:
     if probe.__sizeof__() < layout.flags + 4:
         return False
 
@@ -63,7 +70,7 @@ def _describes(layout: ArrayLayout, probe: np.ndarray) -> bool:
         return ctypes.c_int32.from_address(id(probe) + offset).value
 
     if (word(layout.type), word(layout.data), half(layout.ndim), word(layout.descr), half(layout.flags)) != (
-        layout.kind, probe.ctypes.data, probe.ndim, id(probe.dtype), probe.flags.num
+        id(np.ndarray), probe.ctypes.data, probe.ndim, id(probe.dtype), probe.flags.num
     ):
         return False
     return probe.ndim == 0 or tuple((ctypes.c_int64 * probe.ndim).from_address(word(layout.dims))) == probe.shape
