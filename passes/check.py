@@ -91,10 +91,10 @@ class _Check:
             if place.region == "arena" and place.offset + value.type.nbytes > plan.arena_bytes:
                 raise PlanError(f"%{k} ends at byte {place.offset + value.type.nbytes} of {plan.arena_bytes}")
         for region, table in (("input", schedule.inputs), ("output", schedule.outputs), ("constant", plan.constants)):
-            for index, value in enumerate(table):
-                place = plan.places[value]
+            for index, k in enumerate(table):
+                place = plan.places[k]
                 if place.region != region or place.index != index:
-                    raise PlanError(f"{region} {index}, %{value}, is at {place}")
+                    raise PlanError(f"{region} {index}, %{k}, is at {place}")
         for kernel, block in plan.blocks.items():
             if block.offset < 0 or block.offset % 64 or block.offset + block.size > plan.arena_bytes:
                 raise PlanError(f"the block of {kernel.name} leaves the arena of {plan.arena_bytes} bytes")

@@ -18,7 +18,19 @@ from graphc.ops.base import constant
 from graphc.ops.contraction import free_axes
 from graphc.ops.movement import broadcast_to, reshape
 from graphc.passes.grouping import (
-    CLOSED, COPY, FULL, ITEM, REDUCTION, SCALAR, SOURCE, WINDOW, Group, Grouping, Shape, index_axis, kept_shape,
+    CLOSED,
+    COPY,
+    FULL,
+    ITEM,
+    REDUCTION,
+    SCALAR,
+    SOURCE,
+    WINDOW,
+    Group,
+    Grouping,
+    Shape,
+    index_axis,
+    kept_shape,
 )  # fmt: skip
 from graphc.passes.schedule import Domain, Kernel, Schedule, Value
 from graphc.text import node_names
@@ -282,22 +294,24 @@ class _Body:
         cut = self.cut
         place = cut.place[item]
         shape = self.group.frame if place == FULL else self.group.kept
+        operands = cut.operands[item]
         if cut.what[item] == COPY:
-            made = self.read(cut.operands[item][0], FULL, shape)
+            made = self.read(operands[0], FULL, shape)
+        elif cut.what[item] == REDUCTION:
+            made = self.apply(item, (self.read(operands[0], FULL, self.group.frame),), shape)
+        elif cut.nodes[item].op.kind in ("contraction", "window"):
+            made = self.apply(item, tuple(self.raw(o) for o in operands), shape)
+        elif cut.nodes[item].op.name == "iota":
+            made = self.index(item, shape)
         else:
-            node = cut.nodes[item]
-            if cut.what[item] == REDUCTION:
-                operands = (self.read(cut.operands[item][0], FULL, self.group.frame),)
-                made = self.add(node.op, operands, node.attrs, TensorType(node.type.dtype, shape), node)
-            elif node.op.kind in ("contraction", "window"):
-                made = self.add(node.op, tuple(self.raw(o) for o in cut.operands[item]), node.attrs, node.type, node)
-            elif node.op.name == "iota":
-                made = self.index(item, shape)
-            else:
-                operands = tuple(self.read(o, place, shape) for o in cut.operands[item])
-                made = self.add(node.op, operands, node.attrs, TensorType(node.type.dtype, shape), node)
+            made = self.apply(item, tuple(self.read(o, place, shape) for o in operands), shape)
         self.computed[item] = made
         return made
+
+    def apply(self, item: int, operands: tuple[Node, ...], shape: Shape) -> Node:
+        """The op of ``item`` on other operands, its result of ``shape``."""
+        node = self.cut.nodes[item]
+        return self.add(node.op, operands, node.attrs, TensorType(node.type.dtype, shape), node)
 
     def item(self, computed: Node, index: int, type: TensorType) -> Node:
         from graphc.ops.structure import item

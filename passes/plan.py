@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.ir import INPUT, Graph, Node
+from graphc.looking import Inspectable
 from graphc.passes.packing import Span, aligned, most_live, pack
 from graphc.passes.schedule import Domain, Kernel, Schedule, Value
 
@@ -49,7 +50,7 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(Inspectable):
     """A schedule with a place for every value.
 
     places           by value number; a view has the place of its base.

@@ -20,8 +20,8 @@ def schedule_text(schedule: Schedule, indent: str = "") -> str:
 def _schedule_lines(schedule: Schedule) -> Iterator[str]:
     kernels = list(schedule.kernels)
     yield f"schedule {identifier(schedule.name)}: {_count(len(kernels), 'kernel')} in {_count(len(schedule.stages), 'stage')}"
-    for node, value in zip(schedule.graph.inputs, schedule.inputs, strict=True):
-        yield f"  input {node['name']} = {value_text(schedule, value)}"
+    for node, k in zip(schedule.graph.inputs, schedule.inputs, strict=True):
+        yield f"  input {node['name']} = {value_text(schedule, k)}"
     for k, value in enumerate(schedule.values):
         if value.kind == "constant" and value.base is None:
             yield f"  constant {value_text(schedule, k)}"

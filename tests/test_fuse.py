@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from random_graphs import random_graph, random_inputs
 
 from graphc import ops
 from graphc.autodiff import vjp_nodes
@@ -23,7 +24,6 @@ from graphc.passes.schedule import TEMPLATES, Kernel, Schedule
 from graphc.passes.split import split_reductions
 from graphc.text import from_text
 from graphc.types import TensorType, f32, i32
-from random_graphs import random_graph, random_inputs
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -257,8 +257,12 @@ def test_transposed_output_is_one_copy() -> None:
 
 
 def test_outputs_that_are_inputs_constants_or_repeated_get_copies() -> None:
-    text = "def g(x: f32[3]):\n    v0: f32[3] = const(f32[3], [1.0, 2.0, 3.0])\n    v1: f32[3] = tanh(x)\n    return x, v0, v1, v1, x"
-    (schedule,) = [fuse(from_text(text))]
+    text = """
+def g(x: f32[3]):
+    v0: f32[3] = const(f32[3], [1.0, 2.0, 3.0])
+    v1: f32[3] = tanh(x)
+    return x, v0, v1, v1, x"""
+    schedule = fuse(from_text(text))
     assert len(set(schedule.outputs)) == 5
     assert len(list(schedule.kernels)) == 5
 

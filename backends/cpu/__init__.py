@@ -74,7 +74,9 @@ def scratch(kernel: Kernel) -> int:
     """Bytes of scratch per thread that a kernel needs."""
     from graphc.backends.cpu import codegen
 
-    return 0 if kernel.template == "control" else max(step.scratch for step in codegen.lower(kernel).steps)
+    if kernel.template == "control" or all(t.size == 0 for t in kernel.body.output_types):
+        return 0
+    return max(step.scratch for step in codegen.lower(kernel).steps)
 
 
 def machine_key() -> str:

@@ -16,7 +16,6 @@ import contextlib
 import functools
 import linecache
 import re
-import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -30,7 +29,7 @@ from numba.core import bytecode, errors, interpreter, typeinfer, types
 from numba.core import ir as numba_ir
 from numba.core.typing.context import BaseContext
 
-from graphc.backends.cpu import simd
+from graphc.backends.cpu import operators, simd
 
 _LOCK = threading.RLock()  # Numba and llvmlite keep global state while they compile
 
@@ -114,15 +113,15 @@ class _Typing(BaseContext):
             if isinstance(value, python_type):
                 return type_
         with contextlib.suppress(KeyError, TypeError):
-            return simd.OPERATORS[value].type
+            return operators.OPERATORS[value].type
         raise ValueError(f"{value!r} does not belong to the language of kernels")
 
     def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
         if isinstance(func, simd.PrimitiveType):
             return func.get_call_type(self, args, kws)
         if func == "static_getitem":
-            return simd.static_getitem_signature(*args)
-        found = simd.OPERATORS.get(func)
+            return operators.static_getitem_signature(*args)
+        found = operators.OPERATORS.get(func)
         return None if found is None else found.resolve(tuple(args))[0]
 
 
@@ -187,7 +186,9 @@ class _Lowering:
         self.function = ir.Function(self.module, type_, name)
         self.function.attributes.add("nounwind")
         self.entry = self.function.append_basic_block("entry")
-        self.targets = {label: self.function.append_basic_block(f"line{b.loc.line}") for label, b in typed.blocks.items()}
+        self.targets = {
+            label: self.function.append_basic_block(f"line{b.loc.line}") for label, b in typed.blocks.items()
+        }
         self.b = ir.IRBuilder(self.entry)
         self.local = _local_variables(typed.blocks)
         self.values: dict[str, ir.Value] = {}
@@ -250,15 +251,17 @@ class _Lowering:
     def expression(self, e: Any, type_: types.Type) -> ir.Value:
         match e.op:
             case "binop":
-                return self.call(simd.OPERATORS[e.fn], e, [e.lhs, e.rhs], type_)
+                return self.call(operators.OPERATORS[e.fn], e, [e.lhs, e.rhs], type_)
             case "inplace_binop":
-                return self.call(simd.OPERATORS[e.immutable_fn], e, [e.lhs, e.rhs], type_)
+                return self.call(operators.OPERATORS[e.immutable_fn], e, [e.lhs, e.rhs], type_)
             case "unary":
-                return self.call(simd.OPERATORS[e.fn], e, [e.value], type_)
+                return self.call(operators.OPERATORS[e.fn], e, [e.value], type_)
             case "call":
-                return self.call(self.typed.typemap[e.func.name].primitive, e, e.args, type_)
+                callee = self.typed.typemap[e.func.name]
+                assert isinstance(callee, simd.PrimitiveType)
+                return self.call(callee.primitive, e, e.args, type_)
             case "getiter" | "iternext":
-                return self.call(simd.OPERATORS[e.op], e, [e.value], type_)
+                return self.call(operators.OPERATORS[e.op], e, [e.value], type_)
             case "pair_first" | "pair_second":
                 return self.b.extract_value(self.read(e.value.name), int(e.op == "pair_second"))
             case "static_getitem":
@@ -280,7 +283,7 @@ class _Lowering:
         if have is want or want == types.none:
             return value
         have, want = types.unliteral(have), types.unliteral(want)
-        return value if have == want else simd.scalar_to(self.b, value, want)
+        return value if have == want else operators.scalar_to(self.b, value, want)
 
     def read(self, name: str, wanted: types.Type | None = None) -> ir.Value:
         have = self.typed.typemap[name]
@@ -419,9 +422,7 @@ def compiled_module(
         return module
 
 
-def compile_kernel(
-    source: str, name: str, cpu: str | None = None, namespace: Mapping[str, Any] | None = None
-) -> bytes:
+def compile_kernel(source: str, name: str, cpu: str | None = None, namespace: Mapping[str, Any] | None = None) -> bytes:
     """Compile the kernel ``name`` that ``source`` defines to an object file.
 
     The object exports one symbol, ``name``, with the C signature ``int64 name(void** table, int64 thread, int64

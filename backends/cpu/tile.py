@@ -299,3 +299,10 @@ def add_first(
                 b.store(total, address, align=d.itemsize)
 
     return types.void, emit
+
+
+@simd.primitive
+def address(p: types.Type) -> tuple[types.Type, Emit]:
+    """A pointer as int64: equal for what is written in place."""
+    simd.need(p, pointer=True)
+    return types.int64, lambda b, p: b.ptrtoint(p, I64)

@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba.core import types
 
 from graphc.backends.cpu import simd
-from graphc.backends.cpu.simd import Value, bool_, convert, f32, f64, i32, i64, u32, u64
+from graphc.backends.cpu.lanes import Value, bool_, convert, f32, f64, i32, i64, u32, u64
 
 ALLOWED_SYMBOLS: frozenset[str] = frozenset()
 """Undefined symbols that an object file may have; their addresses are those of the C library."""

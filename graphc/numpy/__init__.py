@@ -46,15 +46,23 @@ for _name in _CREATORS:
     globals()[_name] = _creator(_name)
 
 
-def asarray(value: Any, dtype: Any = None) -> Any:
-    """``value`` as an array; inside a trace as a traced one, so that traced indices work on it: ``asarray(a)[i]``."""
+def asarray(a: Any, dtype: Any = None) -> Any:
+    """``a`` as an array; inside a trace as a traced one, so that traced indices work on it: ``asarray(a)[i]``.
+
+    Lists may hold traced values. A traced array is returned as it is.
+    """
     if current_trace() is None:
-        return np.asarray(value, dtype)
-    made = located(functions.array, value) if any(map(is_tracer, flatten(value)[0])) else to_tracer(np.asarray(value))
-    return made if dtype is None else made.astype(dtype)
+        return np.asarray(a, dtype)
+    if any(map(is_tracer, flatten(a)[0])):
+        made = a if is_tracer(a) else located(functions.array, a)
+    else:
+        made = to_tracer(np.asarray(a, dtype))
+    return made if dtype is None else made.astype(dtype, copy=False)
 
 
-array = asarray
+def array(a: Any, dtype: Any = None) -> Any:
+    """As :func:`asarray`, but always a new array."""
+    return np.array(a, dtype) if current_trace() is None else asarray(a, dtype).copy()
 
 
 def __getattr__(name: str) -> Any:

@@ -16,8 +16,9 @@ from graphc.tracing import (
     FUNCTIONS,
     METHODS,
     Tracer,
-    View,
     apply_ufunc,
+    broadcast_together,
+    element_type,
     is_tracer,
     note_widening,
     operands,
@@ -28,6 +29,7 @@ from graphc.tracing import (
     type_of,
     wrap,
 )
+from graphc.tree import flatten
 from graphc.types import DType, TensorType, bf16, bool_, dtype, f16, f32, f64, i64, u64
 
 NO_VALUE = getattr(np, "_NoValue", None)
@@ -90,6 +92,13 @@ def strong(value: Any) -> Tracer:
     """``value`` as an array: outside ufuncs and np.where NumPy takes Python numbers as strong."""
     x = to_tracer(value)
     return wrap(to_node(x)) if x._weak else x
+
+
+def operand(value: Any) -> Any:
+    """``value`` as a traced or NumPy array, never weak; NumPy's stays one until its element type is known."""
+    if is_tracer(value) or isinstance(value, (list, tuple)) and any(map(is_tracer, flatten(list(value))[0])):
+        return strong(value)
+    return np.asarray(value)
 
 
 def stored(result: Tracer, out: Any) -> Tracer:
@@ -336,10 +345,10 @@ def matmul(x1: Any, x2: Any, *, dtype: Any = None) -> Tracer:
 
 def contracted_pair(a: Any, b: Any, element: Any = None) -> tuple[Node, Node]:
     """Both operands of a contraction in their common element type."""
-    x, y = strong(a), strong(b)
+    x, y = operand(a), operand(b)
     common = promote(x, y) if element is None else _dtype(element)
     note_widening(common, (x, y))
-    return to_node(a if common is x._node.type.dtype else x, common), to_node(y, common)
+    return to_node(x, common), to_node(y, common)
 
 
 def boolean_dot(function: Callable[..., Node], x: Node, y: Node) -> Node:
@@ -418,26 +427,38 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tracer:
 
 
 @traces(np.einsum)
-def einsum(subscripts: Any, *arrays: Any, optimize: Any = False, dtype: Any = None) -> Tracer:
-    """Any letters and ellipsis; pairs of operands contract left to right."""
+def einsum(subscripts: Any, *arrays: Any, out: Any = None, optimize: Any = False, dtype: Any = None) -> Tracer:
+    """Any letters and ellipsis; pairs of operands contract on NumPy's greedy path."""
     if not isinstance(subscripts, str):
         raise UnsupportedError("np.einsum with index lists is not traced; write the subscripts as a string")
-    given_ = [strong(a) for a in arrays]
+    given_ = [operand(a) for a in arrays]
     element = promote(*given_) if dtype is None else _dtype(dtype)
     note_widening(element, given_)
     terms, output = einsum_terms(subscripts, [a.shape for a in given_])
-    work = [(t, to_node(a, element)) for t, a in zip(terms, given_, strict=True)]
-    work = [einsum_diagonal(t, n) for t, n in work]
-    while len(work) > 1:
-        (ta, a), (tb, b) = work[0], work[1]
-        rest = set(output).union(*[t for t, _ in work[2:]])
-        work = [einsum_pair(ta, a, tb, b, rest), *work[2:]]
+    numbers = i64 if element is bool_ else element  # or-of-and, through integers
+    work = [einsum_diagonal(t, to_node(a, numbers)) for t, a in zip(terms, given_, strict=True)]
+    for step in einsum_order(subscripts, [a.shape for a in given_]):
+        chosen = [work.pop(k) for k in sorted(step, reverse=True)]
+        while len(chosen) > 1:
+            (ta, a), (tb, b) = chosen.pop(), chosen.pop()
+            rest = set(output).union(*[t for t, _ in (*work, *chosen)])
+            chosen.append(einsum_pair(ta, a, tb, b, rest))
+        work += chosen
     term, node = work[0]
     gone = [k for k, letter in enumerate(term) if letter not in output]
     if gone:
         node = ops.reduce_sum(node, axes=tuple(gone))
         term = "".join(letter for letter in term if letter in output)
-    return wrap(ops.transpose_to(node, [term.index(letter) for letter in output]))
+    node = ops.transpose_to(node, [term.index(letter) for letter in output])
+    return stored(wrap(ops.ne(node, ops.zeros(node.type)) if element is bool_ else node), out)
+
+
+def einsum_order(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
+    """Which operands to contract in turn: NumPy's greedy path."""
+    if len(shapes) < 3:
+        return [tuple(range(len(shapes)))]
+    path, _ = np.einsum_path(subscripts, *[np.broadcast_to(np.float64(0), s) for s in shapes], optimize="greedy")
+    return [tuple(step) for step in path[1:]]
 
 
 def einsum_terms(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[str], str]:
@@ -518,22 +539,39 @@ def einsum_pair(ta: str, a: Node, tb: str, b: Node, keep_letters: set[str]) -> t
 # ------------------------------------------------------------------------------------------------ shape
 
 
+def new_shape(shape: Any, size: int) -> tuple[int, ...]:
+    """``shape`` for ``size`` elements, its -1 written out. Raises ValueError in NumPy's words."""
+    wanted = list(shape_of(shape))
+    if sum(n < 0 for n in wanted) > 1:
+        raise ValueError("can only specify one unknown dimension")
+    unknown = next((k for k, n in enumerate(wanted) if n < 0), None)
+    if unknown is not None:
+        known = math.prod(n for n in wanted if n >= 0)
+        if known == 0 or size % known:
+            raise ValueError(f"cannot reshape array of size {size} into shape {tuple(wanted)}")
+        wanted[unknown] = size // known
+    if math.prod(wanted) != size:
+        raise ValueError(f"cannot reshape array of size {size} into shape {tuple(wanted)}")
+    return tuple(wanted)
+
+
+def reshaped(x: Tracer, shape: tuple[int, ...]) -> Tracer:
+    """``x`` in another shape: a view where that only puts in or takes out axes of length 1, else perhaps one."""
+    only_ones = [n for n in shape if n != 1] == [n for n in x.shape if n != 1]
+
+    def write(base: Node, value: Node) -> Node:
+        return ops.reshape_to(value, base.type.shape)
+
+    return view_of(x, lambda base: ops.reshape_to(base, shape), write if only_ones else None)
+
+
 @traces(np.reshape)
 def reshape(a: Any, shape: Any = None, order: str = "C", newshape: Any = None, copy: Any = None) -> Tracer:
-    x = to_node(a)
+    x = to_tracer(a)
     if order != "C":
         raise UnsupportedError("reshape(order=...) other than 'C' is not traced; transpose first")
-    wanted = list(shape_of(shape if shape is not None else newshape))
-    if wanted.count(-1) > 1:
-        raise ValueError("can only specify one unknown dimension")
-    if -1 in wanted:
-        known = -math.prod(wanted)
-        if known == 0 or x.type.size % known:
-            raise ValueError(f"cannot reshape array of size {x.type.size} into shape {tuple(wanted)}")
-        wanted[wanted.index(-1)] = x.type.size // known
-    if math.prod(wanted) != x.type.size:
-        raise ValueError(f"cannot reshape array of size {x.type.size} into shape {tuple(wanted)}")
-    return wrap(ops.reshape_to(x, wanted))
+    result = reshaped(x, new_shape(shape if shape is not None else newshape, x.size))
+    return wrap(result._node) if copy else result
 
 
 METHODS["reshape"] = lambda x, *shape, **kw: reshape(x, shape[0] if len(shape) == 1 else shape, **kw)
@@ -541,23 +579,23 @@ METHODS["reshape"] = lambda x, *shape, **kw: reshape(x, shape[0] if len(shape) =
 
 @traces(np.ravel, method="ravel")
 def ravel(a: Any, order: str = "C") -> Tracer:
-    return reshape(a, -1, order)
+    return reshape(a, -1, "C" if order in ("A", "K") else order)
 
 
-METHODS["flatten"] = ravel
+METHODS["flatten"] = lambda x, order="C": wrap(ravel(x, order)._node)
 
 
 @traces(np.transpose)
 def transpose(a: Any, axes: Any = None) -> Tracer:
-    x = to_node(a)
-    n = x.type.ndim
-    if axes is None:
-        order = list(range(n))[::-1]
-    else:
-        order = [one_axis(k, n) for k in axes]
-        if sorted(order) != list(range(n)):
-            raise ValueError("axes don't match array")
-    return wrap(ops.transpose_to(x, order))
+    x = to_tracer(a)
+    n = x.ndim
+    order = list(range(n))[::-1] if axes is None else [one_axis(k, n) for k in axes]
+    if sorted(order) != list(range(n)):
+        raise ValueError("axes don't match array")
+    back = [order.index(k) for k in range(n)]
+    return view_of(
+        x, lambda base: ops.transpose_to(base, order), lambda base, value: ops.transpose_to(value, back)
+    )
 
 
 METHODS["transpose"] = lambda x, *axes: transpose(
@@ -584,8 +622,10 @@ def swapaxes(a: Any, axis1: int, axis2: int) -> Tracer:
 @traces(np.moveaxis)
 def moveaxis(a: Any, source: Any, destination: Any) -> Tracer:
     n = np.ndim(a)
-    src = [one_axis(k, n) for k in ((source,) if isinstance(source, int) else source)]
-    dst = [one_axis(k, n) for k in ((destination,) if isinstance(destination, int) else destination)]
+    src = [one_axis(k, n) for k in ((source,) if isinstance(source, (int, np.integer)) else source)]
+    dst = [one_axis(k, n) for k in ((destination,) if isinstance(destination, (int, np.integer)) else destination)]
+    if len(src) != len(dst) or len(set(src)) != len(src) or len(set(dst)) != len(dst):
+        raise ValueError("`source` and `destination` arguments must have the same number of different elements")
     order = [k for k in range(n) if k not in src]
     for d, s in sorted(zip(dst, src, strict=True)):
         order.insert(d, s)
@@ -600,7 +640,7 @@ def expand_dims(a: Any, axis: Any) -> Tracer:
     shape = list(x.shape)
     for k in places:
         shape.insert(k, 1)
-    return reshape(x, shape)
+    return reshaped(x, tuple(shape))
 
 
 @traces(np.squeeze, method="squeeze")
@@ -609,12 +649,13 @@ def squeeze(a: Any, axis: Any = None) -> Tracer:
     gone = [k for k, n in enumerate(x.shape) if n == 1] if axis is None else axes_of(axis, x.ndim)
     if any(x.shape[k] != 1 for k in gone):
         raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
-    return reshape(x, [n for k, n in enumerate(x.shape) if k not in gone])
+    return reshaped(x, tuple(n for k, n in enumerate(x.shape) if k not in gone))
 
 
 @traces(np.broadcast_to)
 def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Tracer:
-    return wrap(ops.broadcast_numpy(to_node(array), shape_of(shape)))
+    wanted = shape_of(shape)
+    return view_of(to_tracer(array), lambda base: ops.broadcast_numpy(base, wanted), None)
 
 
 @traces(np.broadcast_arrays)
@@ -624,15 +665,24 @@ def broadcast_arrays(*arrays: Any, subok: bool = False) -> tuple[Tracer, ...]:
 
 
 @traces(np.concatenate)
-def concatenate(arrays: Any, axis: Any = 0, dtype: Any = None, casting: Any = None) -> Tracer:
-    element = promote(*arrays) if dtype is None else dtype
-    nodes = [to_node(a, element if isinstance(element, DType) else None) for a in arrays]
-    if dtype is not None:
-        nodes = [ops.convert(n, _dtype(dtype)) for n in nodes]
+def concatenate(arrays: Any, axis: Any = 0, out: Any = None, dtype: Any = None, casting: str = "same_kind") -> Tracer:
+    parts = [operand(a) for a in arrays]
+    if not parts:
+        raise ValueError("need at least one array to concatenate")
+    element = promote(*parts) if dtype is None else _dtype(dtype)
+    if dtype is None:
+        note_widening(element, parts)
+    for part in parts:
+        have = element_type(part)
+        if not (have.is_inexact and element.is_inexact or np.can_cast(have.numpy, element.numpy, casting)):
+            raise TypeError(f"Cannot cast array data from {have} to {element} according to the rule {casting!r}")
+    nodes = [to_node(p, element) for p in parts]
     if axis is None:
         nodes = [ops.reshape_to(n, (n.type.size,)) for n in nodes]
         axis = 0
-    return wrap(ops.concatenate(*nodes, axis=one_axis(axis, nodes[0].type.ndim)))
+    if nodes[0].type.ndim == 0:
+        raise ValueError("zero-dimensional arrays cannot be concatenated")
+    return stored(wrap(ops.concatenate(*nodes, axis=one_axis(axis, nodes[0].type.ndim))), out)
 
 
 def _dtype(spec: Any) -> DType:
@@ -640,16 +690,31 @@ def _dtype(spec: Any) -> DType:
 
 
 @traces(np.stack)
-def stack(arrays: Any, axis: int = 0, dtype: Any = None, casting: Any = None) -> Tracer:
-    arrays = list(arrays)
-    return concatenate([expand_dims(a, axis) for a in arrays], axis=one_axis(axis, np.ndim(arrays[0]) + 1), dtype=dtype)
+def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind") -> Tracer:
+    parts = list(arrays)
+    if not parts:
+        raise ValueError("need at least one array to stack")
+    if len({np.shape(a) for a in parts}) != 1:
+        raise ValueError("all input arrays must have the same shape")
+    k = one_axis(axis, np.ndim(parts[0]) + 1)
+    return concatenate([expand_dims(a, k) for a in parts], k, out, dtype=dtype, casting=casting)
 
 
 def at_least(a: Any, ndim: int) -> Tracer:
     x = to_tracer(a)
-    if ndim == 1:
-        return reshape(x, (1,)) if x.ndim == 0 else x
-    return reshape(x, (1, *x.shape) if x.ndim == 1 else (1, 1)) if x.ndim < 2 else x
+    return reshaped(x, (*(1,) * (ndim - x.ndim), *x.shape))
+
+
+def _at_least(ndim: int) -> Callable[..., Any]:
+    def function(*arys: Any) -> Any:
+        results = tuple(at_least(a, ndim) for a in arys)
+        return results[0] if len(results) == 1 else results
+
+    return function
+
+
+FUNCTIONS[np.atleast_1d] = _at_least(1)
+FUNCTIONS[np.atleast_2d] = _at_least(2)
 
 
 @traces(np.vstack)
@@ -683,6 +748,8 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Trace
     n = x.shape[k]
     if isinstance(indices_or_sections, (int, np.integer)):
         sections = int(indices_or_sections)
+        if sections <= 0:
+            raise ValueError("number sections must be larger than 0.")
         each, extra = divmod(n, sections)
         cuts = list(np.cumsum([0] + [each + 1] * extra + [each] * (sections - extra)))
     else:
@@ -691,36 +758,133 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Trace
     return [x[(*before, slice(int(a), int(b)))] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
 
 
+@traces(np.linspace)
+def linspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0
+) -> Any:
+    if retstep or axis != 0:
+        raise UnsupportedError("np.linspace with retstep or axis is not traced")
+    low, high = strong(start), strong(stop)
+    places = np.arange(num).reshape(-1, *(1,) * max(low.ndim, high.ndim))
+    step = (high - low) / max(num - 1 if endpoint else num, 1)
+    result = low + places * step
+    return result if dtype is None else result.astype(dtype)
+
+
 @traces(np.flip)
 def flip(m: Any, axis: Any = None) -> Tracer:
     x = to_tracer(m)
     turned = axes_of(axis, x.ndim)
-    return x[tuple(slice(None, None, -1) if k in turned else slice(None) for k in range(x.ndim))]
+    return x[(*[slice(None, None, -1) if k in turned else slice(None) for k in range(x.ndim)], ...)]
+
+
+@traces(np.roll)
+def roll(a: Any, shift: Any, axis: Any = None) -> Tracer:
+    x = to_tracer(a)
+    if axis is None:
+        return wrap(ops.reshape_to(roll(ravel(x), shift, 0)._node, x.shape))
+    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    shifts, axes = np.broadcast_arrays(np.asarray(shift), np.asarray(axes))
+    node = to_node(x)
+    for by, k in zip(shifts.ravel(), axes.ravel(), strict=True):
+        node = rolled(node, int(by), one_axis(int(k), x.ndim))
+    return wrap(node)
+
+
+def rolled(node: Node, by: int, axis: int) -> Node:
+    extent = node.type.shape[axis]
+    by = by % extent if extent else 0
+    if by == 0:
+        return node
+
+    def part(start: int, count: int) -> Node:
+        size = [count if k == axis else n for k, n in enumerate(node.type.shape)]
+        first = [start if k == axis else 0 for k in range(node.type.ndim)]
+        return ops.slice_(node, start=tuple(first), size=tuple(size), step=(1,) * node.type.ndim)
+
+    return ops.concatenate(part(extent - by, by), part(0, extent - by), axis=axis)
+
+
+@traces(np.diff)
+def diff(a: Any, n: int = 1, axis: int = -1) -> Tracer:
+    x = to_tracer(a)
+    k = one_axis(axis, x.ndim)
+    before = (slice(None),) * k
+    subtract = np.not_equal if x._node.type.dtype is bool_ else np.subtract
+    for _ in range(n):
+        x = apply_ufunc(subtract, x[(*before, slice(1, None))], x[(*before, slice(None, -1))])
+    return wrap(to_node(x))
 
 
 @traces(np.pad)
-def pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Tracer:
+def pad(array: Any, pad_width: Any, mode: Any = "constant", *, constant_values: Any = 0) -> Tracer:
     if mode != "constant":
-        raise UnsupportedError(f"np.pad(mode={mode!r}) is not traced yet; pad with np.concatenate of slices")
-    x = to_node(array)
-    widths = np.broadcast_to(np.asarray(pad_width), (x.type.ndim, 2))
-    if is_tracer(constant_values) or np.ndim(constant_values) == 0:
-        shape = tuple(int(n + w.sum()) for n, w in zip(x.type.shape, widths, strict=True))
-        start = tuple(int(w[0]) for w in widths)
-        return wrap(ops.pad(x, to_node(constant_values, x.type.dtype), shape=shape, start=start, step=(1,) * x.type.ndim))
-    raise UnsupportedError("np.pad with constant_values per side is not traced; pad once per side")
+        raise UnsupportedError(f"np.pad(mode={mode!r}) is not traced; pad with np.concatenate of slices")
+    node = to_node(strong(array))
+    ndim = node.type.ndim
+    widths = np.broadcast_to(np.asarray(pad_width), (ndim, 2))
+    if widths.size and widths.min() < 0:
+        raise ValueError("index can't contain negative values")
+    values = to_tracer(constant_values)
+    if values.ndim == 0:
+        return wrap(padded(node, widths, values))
+    values = broadcast_to(values, (ndim, 2))
+    for k in range(ndim):
+        for side in range(2):
+            one_side = np.zeros((ndim, 2), int)
+            one_side[k, side] = widths[k, side]
+            node = padded(node, one_side, values[k, side])
+    return wrap(node)
+
+
+def padded(node: Node, widths: np.ndarray, value: Tracer) -> Node:
+    shape = tuple(int(n + w.sum()) for n, w in zip(node.type.shape, widths, strict=True))
+    start = tuple(int(w[0]) for w in widths)
+    return ops.pad(node, to_node(value, node.type.dtype), shape=shape, start=start, step=(1,) * node.type.ndim)
 
 
 @traces(np.tile)
 def tile(A: Any, reps: Any) -> Tracer:  # noqa: N803 (NumPy's parameter name)
-    x = to_tracer(A)
+    node = to_node(strong(A))
     counts = shape_of(reps)
-    rank = max(len(counts), x.ndim)
+    rank = max(len(counts), node.type.ndim)
     counts = (1,) * (rank - len(counts)) + counts
-    shape = (1,) * (rank - x.ndim) + x.shape
+    shape = (1,) * (rank - node.type.ndim) + node.type.shape
     spread = [v for c, n in zip(counts, shape, strict=True) for v in (c, n)]
     one = [v for n in shape for v in (1, n)]
-    return reshape(broadcast_to(reshape(x, one), spread), [c * n for c, n in zip(counts, shape, strict=True)])
+    whole = ops.broadcast_numpy(ops.reshape_to(node, one), spread)
+    return wrap(ops.reshape_to(whole, [c * n for c, n in zip(counts, shape, strict=True)]))
+
+
+@traces(np.repeat, method="repeat")
+def repeat(a: Any, repeats: Any, axis: Any = None) -> Tracer:
+    node = to_node(strong(a))
+    if axis is None:
+        node, axis = ops.reshape_to(node, (node.type.size,)), 0
+    k = one_axis(axis, node.type.ndim)
+    if is_tracer(repeats):
+        raise UnsupportedError("np.repeat with traced repeats has a shape that depends on data")
+    counts = np.broadcast_to(np.asarray(repeats), (node.type.shape[k],))
+    places = np.repeat(np.arange(node.type.shape[k]), counts)
+    return take(wrap(node), places, axis=k)
+
+
+def triangle(m: Any, k: int, lower: bool) -> Tracer:
+    x = strong(m)
+    if x.ndim < 2:
+        raise UnsupportedError("np.tril and np.triu of vectors are not traced")
+    mask = np.tri(*x.shape[-2:], k=k if lower else k - 1, dtype=bool)
+    return where(mask if lower else ~mask, x, np.zeros((), x.dtype))
+
+
+@traces(np.tril)
+def tril(m: Any, k: int = 0) -> Tracer:
+    return triangle(m, k, lower=True)
+
+
+@traces(np.triu)
+def triu(m: Any, k: int = 0) -> Tracer:
+    return triangle(m, k, lower=False)
 
 
 # ------------------------------------------------------------------------------------------------ elementwise
@@ -731,50 +895,94 @@ def where(condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
     if x is None or y is None:
         raise UnsupportedError("np.where(condition) alone has a shape that depends on data; use np.where(condition, x, y)")
     a, b = operands(x, y)
-    c = to_node(truth_of(condition))
-    shape = np.broadcast_shapes(c.type.shape, a.type.shape)
-    c, a, b = (ops.broadcast_numpy(n, shape) for n in (c, a, b))
+    c, a, b = broadcast_together([to_node(truth_of(condition)), a, b])
     return wrap(ops.select(c, a, b))
 
 
 @traces(np.clip, method="clip")
-def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tracer:  # noqa: A002
-    low, high = (a_min if a_min is not None else min), (a_max if a_max is not None else max)
-    x = to_tracer(a)
-    if low is not None and low is not NO_VALUE:
-        x = apply_ufunc(np.maximum, x, low)
-    if high is not None and high is not NO_VALUE:
-        x = apply_ufunc(np.minimum, x, high)
-    return x
+def clip(
+    a: Any, a_min: Any = NO_VALUE, a_max: Any = NO_VALUE, out: Any = None, *, min: Any = NO_VALUE, max: Any = NO_VALUE  # noqa: A002
+) -> Tracer:
+    low, high = (a_min if given(a_min) else min), (a_max if given(a_max) else max)
+    x: Any = strong(a)
+    bounds = [clip_bound(x, b) for b in (low, high)]
+    element = promote(x, *[b for b in bounds if b is not None])
+    x = wrap(to_node(x, element))
+    for bound, ufunc in zip(bounds, (np.maximum, np.minimum), strict=True):
+        if bound is not None:
+            x = apply_ufunc(ufunc, x, bound)
+    return stored(x, out)
 
 
-METHODS["astype"] = lambda x, dtype, copy=True: wrap(ops.convert(to_node(x), _dtype(dtype)))
-METHODS["copy"] = lambda x, order="C": wrap(to_node(x), x._weak)
+def clip_bound(x: Tracer, bound: Any) -> Any:
+    """A bound that can matter: None for one that is not given, or an int beyond the type of ``x``."""
+    if not given(bound):
+        return None
+    element = x._node.type.dtype
+    if type(bound) is int and element.is_integer:
+        info = np.iinfo(element.numpy)
+        if not info.min <= bound <= info.max:
+            return info.min if bound < info.min else info.max
+    return bound
+
+
+if hasattr(np._core.umath, "clip"):  # the ufunc that ndarray.clip calls  # type: ignore[attr-defined]
+    FUNCTIONS[np._core.umath.clip] = clip  # type: ignore[attr-defined]
+
+
+def astype(x: Tracer, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True) -> Tracer:
+    element = _dtype(dtype)
+    if casting != "unsafe" and not np.can_cast(x.dtype, element.numpy, casting):  # type: ignore[arg-type]
+        raise TypeError(f"Cannot cast array data from {x._node.type.dtype} to {element} according to the rule {casting!r}")
+    if not copy and element is x._node.type.dtype and not x._weak:
+        return x
+    return wrap(ops.convert(to_node(x), element))
+
+
+METHODS["astype"] = astype
+METHODS["copy"] = lambda x, order="C": wrap(to_node(x))
+if hasattr(np, "astype"):
+    FUNCTIONS[np.astype] = lambda x, dtype, copy=True, device=None: astype(x, dtype, copy=copy)
 
 
 @traces(np.copy)
 def copy(a: Any, order: str = "K", subok: bool = False) -> Tracer:
-    return to_tracer(a).__copy__()
+    return wrap(to_node(strong(a)))
 
 
 @traces(np.round, np.around, method="round")
-def round_(a: Any, decimals: int = 0) -> Tracer:
-    x = to_tracer(a)
-    if not x._node.type.dtype.is_float:
-        return x if decimals >= 0 else apply_ufunc(np.rint, x / 10**-decimals).astype(x.dtype) * 10**-decimals
-    scale = 10.0**decimals
-    return apply_ufunc(np.rint, x) if decimals == 0 else apply_ufunc(np.rint, x * scale) / scale
+def round_(a: Any, decimals: int = 0, out: Any = None) -> Tracer:
+    x = strong(a)
+    kind = x._node.type.dtype.kind
+    if kind in "iu" and decimals >= 0:
+        return stored(wrap(to_node(x)), out)
+    if decimals == 0 or kind == "b":
+        return stored(apply_ufunc(np.rint, x), out)
+    scale = 10 ** abs(decimals)
+    if decimals > 0:
+        return stored(apply_ufunc(np.rint, x * float(scale)) / float(scale), out)
+    return stored((apply_ufunc(np.rint, x / scale) * scale).astype(x.dtype), out)
 
 
 @traces(np.nan_to_num)
 def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Tracer:
-    t = to_tracer(x)
+    t = strong(x)
+    if not copy:
+        raise UnsupportedError("np.nan_to_num(copy=False) is not traced; use the result")
     if not t._node.type.dtype.is_float:
-        return t
-    info = np.finfo(t.dtype)
-    t = where(apply_ufunc(np.isnan, t), nan, t)
-    t = where(apply_ufunc(np.equal, t, np.inf), info.max if posinf is None else posinf, t)
-    return where(apply_ufunc(np.equal, t, -np.inf), info.min if neginf is None else neginf, t).astype(x.dtype)
+        return wrap(to_node(t))
+    info = finite_range(t._node.type.dtype)
+    result = where(apply_ufunc(np.isnan, t), nan, t)
+    result = where(apply_ufunc(np.equal, t, np.inf), info[1] if posinf is None else posinf, result)
+    return where(apply_ufunc(np.equal, t, -np.inf), info[0] if neginf is None else neginf, result).astype(t.dtype)
+
+
+def finite_range(element: DType) -> tuple[float, float]:
+    """The lowest and highest finite numbers of a float type."""
+    if element is bf16:
+        return -3.3895313892515355e38, 3.3895313892515355e38
+    info = np.finfo(element.numpy)
+    return float(info.min), float(info.max)
 
 
 @traces(np.zeros_like)
@@ -793,11 +1001,16 @@ def empty_like(prototype: Any, dtype: Any = None, order: Any = "K", subok: bool 
 
 
 @traces(np.full_like)
-def full_like(a: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None) -> Tracer:
-    like = to_tracer(a)._node.type
+def full_like(
+    a: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None
+) -> Tracer:
+    like = type_of(a)
     element = like.dtype if dtype is None else _dtype(dtype)
-    value = to_node(fill_value, element)
+    value = ops.convert(to_node(fill_value), element)
     return wrap(ops.broadcast_numpy(value, like.shape if shape is None else shape_of(shape)))
+
+
+FUNCTIONS[np.copyto] = copyto
 
 
 @traces(np.shape)
@@ -818,41 +1031,61 @@ def size(a: Any, axis: Any = None) -> int:
 
 @traces(np.result_type)
 def result_type(*arrays_and_dtypes: Any) -> np.dtype:
-    tracers = [a for a in arrays_and_dtypes if isinstance(a, Tracer)]
-    others = [a for a in arrays_and_dtypes if not isinstance(a, Tracer)]
-    return np.result_type(*[np.zeros((), t.dtype) for t in tracers], *others)
+    values = [a if is_tracer(a) or isinstance(a, np.ndarray) or np.isscalar(a) else np.zeros((), a) for a in arrays_and_dtypes]
+    return promote(*values).numpy
+
+
+@traces(np.iscomplexobj)
+def iscomplexobj(x: Any) -> bool:
+    return bool(to_tracer(x)._node.type.dtype.kind == "c")
+
+
+@traces(np.isrealobj)
+def isrealobj(x: Any) -> bool:
+    return not iscomplexobj(x)
 
 
 @traces(np.linalg.norm)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tracer:
-    if ord not in (None, 2, "fro") or (ord == 2 and axis is None and np.ndim(x) > 1):
-        raise UnsupportedError(f"np.linalg.norm(ord={ord!r}) is not traced yet")
-    t = to_tracer(x)
-    return apply_ufunc(np.sqrt, sum_(t * t, axis, keepdims=keepdims))
+    t = strong(x)
+    if not t._node.type.dtype.is_inexact:
+        t = t.astype(np.float64)
+    axes = None if axis is None else axes_of(axis, t.ndim)
+    vector = ord is None or (t.ndim if axes is None else len(axes)) == 1
+    if ord in (None, "fro") or (ord == 2 and vector):
+        return apply_ufunc(np.sqrt, sum_(t * t, axes, keepdims=keepdims))
+    if not vector or isinstance(ord, str):
+        raise UnsupportedError(f"np.linalg.norm(ord={ord!r}) of a matrix is not traced; 'fro' and None are")
+    size = apply_ufunc(np.absolute, t)
+    if ord in (np.inf, -np.inf):
+        return (max_ if ord > 0 else min_)(size, axes, keepdims=keepdims)
+    if ord == 0:
+        return sum_((t != 0).astype(t.dtype), axes, keepdims=keepdims)
+    total = sum_(size if ord == 1 else operate(np.power, size, ord), axes, keepdims=keepdims)
+    return total if ord == 1 else operate(np.power, total, 1 / ord)
 
 
 # ------------------------------------------------------------------------------------------------ indexing functions
 
 
 @traces(np.take, method="take")
-def take(a: Any, indices: Any, axis: Any = None, mode: str = "raise") -> Tracer:
+def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Tracer:
     x = to_tracer(a)
     if axis is None:
         x, axis = ravel(x), 0
     k = one_axis(axis, x.ndim)
-    index = to_tracer(indices)._node
+    index = to_node(strong(indices))
     if not index.type.dtype.is_integer:
         raise GraphError(f"take: the indices must be integers, not {index.type}")
     index = ops.convert(index, i64)
-    extent = x.shape[k]
     if mode == "wrap":
-        index = ops.remainder(index, ops.like(index, extent))
-    elif mode == "clip":
-        index = ops.minimum(ops.maximum(index, ops.zeros(index.type)), ops.like(index, extent - 1))
-    gathered = ops.gather(to_node(x), index, axes=(k,), mode="raise")
+        index = ops.remainder(index, ops.like(index, x.shape[k]))
+    elif mode not in ("raise", "clip"):
+        raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
+    gathered = ops.gather(to_node(x), index, axes=(k,), mode="clip" if mode == "clip" else "raise")
     order = list(range(index.type.ndim, gathered.type.ndim))
     order[k:k] = range(index.type.ndim)
-    return wrap(ops.transpose_to(gathered, order))
+    return stored(wrap(ops.transpose_to(gathered, order)), out)
 
 
 @traces(np.take_along_axis)
@@ -860,32 +1093,39 @@ def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Tracer:
     x, index = to_tracer(arr), to_tracer(indices)
     if axis is None:
         return take_along_axis(ravel(x), index, 0)
+    if x.ndim != index.ndim:
+        raise ValueError("`indices` and `arr` must have the same number of dimensions")
     k = one_axis(axis, x.ndim)
-    shape = np.broadcast_shapes(
-        tuple(1 if j == k else n for j, n in enumerate(x.shape)), tuple(1 if j == k else n for j, n in enumerate(index.shape))
-    )
-    spread = tuple(index.shape[k] if j == k else n for j, n in enumerate(shape))
+    shape = np.broadcast_shapes(without(x.shape, k), without(index.shape, k))
+    spread = (*shape[:k], index.shape[k], *shape[k + 1 :])
     index = broadcast_to(index, spread)
-    x = broadcast_to(x, tuple(x.shape[k] if j == k else n for j, n in enumerate(shape)))
+    x = broadcast_to(x, (*shape[:k], x.shape[k], *shape[k + 1 :]))
     parts = [index if j == k else wrap(ops.iota(shape=spread, axis=j, to=i64)) for j in range(x.ndim)]
     return x[tuple(parts)]
 
 
+def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], 1, *shape[axis + 1 :])
+
+
 @traces(np.sort)
 def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Tracer:
-    x = ravel(a) if axis is None else to_tracer(a)
+    x = ravel(a) if axis is None else strong(a)
     return wrap(ops.sort(to_node(x), axis=one_axis(-1 if axis is None else axis, x.ndim)))
+
+
+METHODS["sort"] = lambda x, axis=-1, kind=None, order=None, *, stable=None: x._assign(sort(x, axis)._node)
 
 
 @traces(np.argsort, method="argsort")
 def argsort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Tracer:
-    x = ravel(a) if axis is None else to_tracer(a)
+    x = ravel(a) if axis is None else strong(a)
     return wrap(ops.argsort(to_node(x), axis=one_axis(-1 if axis is None else axis, x.ndim)))
 
 
 @traces(np.linalg.cholesky)
 def cholesky(a: Any, /, *, upper: bool = False) -> Tracer:
-    lower = wrap(ops.cholesky(to_node(a)))
+    lower = wrap(ops.cholesky(to_node(strong(a))))
     return matrix_transpose(lower) if upper else lower
 
 
@@ -893,21 +1133,29 @@ def array(value: Any) -> Tracer:
     """Nested lists of traced scalars and arrays, stacked: what ``np.array`` cannot do with tracers."""
     if isinstance(value, (list, tuple)):
         return stack([array(v) for v in value])
-    return to_tracer(value)
+    return strong(value)
 
 
 METHODS["array"] = array
 
 
 @property_("real")
-def real(x: Tracer) -> Tracer:
-    return x
+@traces(np.real)
+def real(val: Any) -> Tracer:
+    return to_tracer(val)
+
+
+@property_("imag")
+@traces(np.imag)
+def imag(val: Any) -> Tracer:
+    return full_like(val, 0)
+
+
+@traces(np.conjugate, method="conj")
+def conjugate(x: Any) -> Tracer:
+    return wrap(to_node(x))
 
 
 @property_("flat")
 def flat(x: Tracer) -> Any:
     return iter(ravel(x))
-
-
-def full_type(shape: Any, element: Any) -> TensorType:
-    return TensorType(_dtype(element), shape_of(shape))

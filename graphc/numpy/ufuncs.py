@@ -9,8 +9,8 @@ import numpy as np
 
 from graphc import ops
 from graphc.ir import GraphError, Node
-from graphc.tracing import METHODS, NAMED_UFUNCS, UFUNCS, Tracer, apply_ufunc, is_weak_scalar, to_tracer, wrap
-from graphc.types import TensorType, bool_
+from graphc.tracing import METHODS, NAMED_UFUNCS, UFUNCS, Tracer, is_weak_scalar, operate, to_node, wrap
+from graphc.types import TensorType, bool_, f64, u64
 
 
 def by_kind(boolean: Callable[..., Node], number: Callable[..., Node]) -> Callable[..., Node]:
@@ -29,6 +29,19 @@ def float_only(name: str, on_float: Callable[[Node], Node], otherwise: Callable[
 
 def constant_like(x: Node, value: bool) -> Node:
     return ops.full(TensorType(bool_, x.type.shape), value)
+
+
+def comparison(op: Callable[[Node, Node], Node], first_negative: bool, second_negative: bool) -> Callable[[Node, Node], Node]:
+    """``op``, also between u64 and i64, which have no common integer type: a negative number settles it."""
+
+    def compare(x: Node, y: Node) -> Node:
+        if x.type.dtype is y.type.dtype:
+            return op(x, y)
+        signed, answer = (y, second_negative) if x.type.dtype is u64 else (x, first_negative)
+        negative = ops.lt(signed, ops.zeros(signed.type))
+        return ops.select(negative, constant_like(x, answer), op(ops.convert(x, u64), ops.convert(y, u64)))
+
+    return compare
 
 
 def divmod_(x: Node, y: Node) -> tuple[Node, Node]:
@@ -56,6 +69,22 @@ def power(x: Node, y: Node) -> Node:
     if exponent is None:
         raise GraphError(f"power of integers needs a constant exponent, not a traced {y.type}; convert with .astype(float)")
     return ops.integer_pow(x, exponent=int(exponent))
+
+
+def sinh(x: Node) -> Node:
+    """(e^x - e^-x) / 2 by expm1, exact near 0; halves of the exponent where e^x would overflow."""
+    e = ops.expm1(ops.abs_(x))
+    near = ops.mul(ops.like(x, 0.5), ops.add(e, ops.div(e, ops.add(e, ops.like(x, 1)))))
+    half = ops.exp(ops.mul(ops.like(x, 0.5), ops.abs_(x)))
+    far = ops.mul(ops.mul(ops.like(x, 0.5), half), half)
+    size = ops.select(ops.gt(ops.abs_(x), ops.like(x, 8)), far, near)
+    return ops.select(ops.lt(x, ops.zeros(x.type)), ops.neg(size), size)
+
+
+def cosh(x: Node) -> Node:
+    """(e^x + e^-x) / 2, by halves of the exponent so that only the result overflows."""
+    half = ops.exp(ops.mul(ops.like(x, 0.5), ops.abs_(x)))
+    return ops.add(ops.mul(ops.mul(ops.like(x, 0.5), half), half), ops.div(ops.like(x, 0.5), ops.mul(half, half)))
 
 
 def scaled(function: Callable[[Node], Node], factor: float) -> Callable[[Node], Node]:
@@ -93,8 +122,8 @@ UFUNCS.update(
         np.cos: ops.cos,
         np.tan: lambda x: ops.div(ops.sin(x), ops.cos(x)),
         np.tanh: ops.tanh,
-        np.sinh: lambda x: ops.mul(ops.like(x, 0.5), ops.sub(ops.exp(x), ops.exp(ops.neg(x)))),
-        np.cosh: lambda x: ops.mul(ops.like(x, 0.5), ops.add(ops.exp(x), ops.exp(ops.neg(x)))),
+        np.sinh: sinh,
+        np.cosh: cosh,
         np.arctan2: ops.atan2,
         np.arctan: lambda x: ops.atan2(x, ops.like(x, 1)),
         np.hypot: lambda x, y: ops.sqrt(ops.add(ops.mul(x, x), ops.mul(y, y))),
@@ -113,12 +142,12 @@ UFUNCS.update(
         np.ceil: float_only("ceil", ops.ceil, lambda x: x),
         np.trunc: float_only("trunc", ops.trunc, lambda x: x),
         np.rint: ops.rint,
-        np.equal: ops.eq,
-        np.not_equal: ops.ne,
-        np.less: ops.lt,
-        np.less_equal: ops.le,
-        np.greater: ops.gt,
-        np.greater_equal: ops.ge,
+        np.equal: comparison(ops.eq, False, False),
+        np.not_equal: comparison(ops.ne, True, True),
+        np.less: comparison(ops.lt, True, False),
+        np.less_equal: comparison(ops.le, True, False),
+        np.greater: comparison(ops.gt, False, True),
+        np.greater_equal: comparison(ops.ge, False, True),
         np.logical_and: lambda x, y: ops.bit_and(truth(x), truth(y)),
         np.logical_or: lambda x, y: ops.bit_or(truth(x), truth(y)),
         np.logical_xor: lambda x, y: ops.bit_xor(truth(x), truth(y)),
@@ -181,23 +210,23 @@ def _guarded(x: Node, product: Callable[[Node], Node], y: Node) -> Node:
 
 
 def operator_power(x: Any, y: Any) -> Any:
-    """``x ** y``: a Python int exponent keeps x's type and its exact derivative at 0."""
-    if isinstance(x, Tracer) and is_weak_scalar(y):
+    """``x ** y``: a number as exponent keeps x's type, and the derivative is exact at 0 for whole ones."""
+    if not (isinstance(x, Tracer) and is_weak_scalar(y)):
+        return operate(np.power, x, y)
+    element = x._node.type.dtype
+    if element.is_float:
         if y == 2:
-            return apply_ufunc(np.square, x)
+            return operate(np.square, x)
         if y == 0.5:
-            return apply_ufunc(np.sqrt, x)
-        if type(y) is int and x._node.type.dtype.kind in "iuf":
-            return wrap(ops.integer_pow(to_tracer(x)._node if x._trace is None else _node(x), exponent=y), x._weak)
-        if type(y) is float and y.is_integer() and abs(y) < 2**31 and x._node.type.dtype.is_float:
-            return wrap(ops.integer_pow(_node(x), exponent=int(y)), x._weak)
-    return apply_ufunc(np.power, x, y)
-
-
-def _node(x: Tracer) -> Node:
-    from graphc.tracing import to_node
-
-    return to_node(x)
+            return operate(np.sqrt, x)
+        if type(y) in (int, float) and float(y).is_integer() and abs(y) < 2**31:
+            return wrap(ops.integer_pow(to_node(x), exponent=int(y)), x._weak)
+    if element.is_integer and type(y) is int:
+        if y < 0 and x._weak:  # Python's 2 ** -1 is a float
+            return operate(np.power, wrap(to_node(x, f64), True), float(y))
+        np.asarray(y, element.numpy)  # OverflowError for an exponent that the type does not hold, as in NumPy
+        return wrap(ops.integer_pow(to_node(x), exponent=y), x._weak)
+    return operate(np.power, x, y)
 
 
 METHODS["power"] = operator_power
