@@ -29,6 +29,10 @@ from graphc.types import TensorType, Type
 
 #: Movement ops whose NumPy meaning is a view.
 VIEWS = frozenset({"transpose", "slice", "broadcast_to", "reshape"})
+#: How a step treats layouts: its result is a view; it takes views; it takes C-contiguous operands only. The last are the
+#: ops whose kernels get whole tensors: a routine (LAPACK, say) may round differently for another layout.
+VIEW, STRIDED, WHOLE = range(3)
+WHOLE_KINDS = frozenset({"indexing", "sort", "linalg", "random", "control"})
 
 
 def evaluate(graph: Graph, inputs: Sequence[Any], check: bool = False) -> list[np.ndarray]:
@@ -46,11 +50,14 @@ def evaluate(graph: Graph, inputs: Sequence[Any], check: bool = False) -> list[n
     if check:
         for node, value in zip(graph.inputs, slots, strict=False):
             check_value(node, value)
-    for node, function, operands, attrs, place, view, dying in program.steps:
-        value = function(*[slots[i] for i in operands], **attrs)
+    for node, function, operands, attrs, place, layout, dying in program.steps:
+        if layout == WHOLE:
+            value = function(*[contiguous(slots[i]) for i in operands], **attrs)
+        else:
+            value = function(*[slots[i] for i in operands], **attrs)
         if type(value) is tuple:
             value = tuple([contiguous(v) for v in value])
-        elif not view:
+        elif layout != VIEW:
             value = contiguous(value)
         slots[place] = value
         for slot in dying:
@@ -91,7 +98,7 @@ def check_value(node: Node, value: Any) -> None:
             raise GraphError(f"{node!r} evaluates to {have.dtype}{list(have.shape)}, not {want}")
 
 
-Step = tuple[Node, Callable[..., Any], list[int], dict[str, Any], int, bool, list[int]]
+Step = tuple[Node, Callable[..., Any], list[int], dict[str, Any], int, int, list[int]]
 
 
 class Program:
@@ -106,7 +113,8 @@ class Program:
             if node not in slot:
                 op = node.op
                 place = len(slot)
-                steps.append((node, op.eval, [slot[i] for i in node.inputs], dict(node.attrs), place, op.name in VIEWS, []))
+                layout = VIEW if op.name in VIEWS else WHOLE if op.kind in WHOLE_KINDS else STRIDED
+                steps.append((node, op.eval, [slot[i] for i in node.inputs], dict(node.attrs), place, layout, []))
                 slot[node] = place
         self.outputs = [slot[o] for o in graph.outputs]
         self.size = len(slot)

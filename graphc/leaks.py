@@ -55,18 +55,22 @@ def forget() -> None:
     _last.error = _last.place = None
 
 
-# ------------------------------------------------------------------------------------------------ NumPy wants an array
+# ------------------------------------------------------------------------------------------------ numbers are asked for
 
 _BUILD = "build it with np.stack([...]), np.concatenate([...]) or np.where"
 _FILL = "make the array of traced values too: a = np.zeros_like(x) or a = graphc.numpy.zeros(shape), then a[i] = v"
 
 
-def refuse_array(type: object) -> NoReturn:
-    """``__array__`` was asked of a traced value: by indexing, assignment or a call, which the bytecode tells apart."""
+def running() -> tuple[str, str]:
+    """The opcode and the source text of the user's running instruction."""
     frame = user_frame()
-    doing = operation(frame) if frame is not None else ""
-    text = expression(frame, whole=True) if frame is not None else ""
-    if doing == "STORE_SUBSCR":
+    return (operation(frame), expression(frame, whole=True)) if frame is not None else ("", "")
+
+
+def refuse_number(type: object) -> NoReturn:
+    """A traced value was asked for its numbers, by ``__array__`` or ``__float__``; the bytecode tells what for."""
+    doing, text = running()
+    if doing == "STORE_SUBSCR" or re.search(r"\.(__setitem__|fill|itemset|put)\s*\(", text):
         refuse(f"a traced {type} would be written into a NumPy array", f"{_FILL}; or {_BUILD}")
     if doing == "BINARY_SUBSCR":
         refuse(
@@ -74,41 +78,45 @@ def refuse_array(type: object) -> NoReturn:
             "write graphc.numpy.asarray(a)[i], which makes the array part of the program",
         )
     what, remedy = call_remedy(text)
-    refuse(f"{what} a traced {type}", remedy)
+    refuse(f"{what} a traced {type}, which {'are' if 'numbers' in what else 'is'} not known while tracing", remedy)
 
 
 def call_remedy(text: str) -> tuple[str, str]:
-    """What a call does with the traced value, and the remedy, from the call's source text."""
-    name = re.match(r"(?:\w+\.)*(\w+)\s*\(", text)
-    called = name[1] if name else ""
-    if called in ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "require"):
+    """What a call asks of the traced value, and the remedy, from the call's source text."""
+    found = re.match(r"((?:\w+\.)*)(\w+)\s*\(", text)
+    owner, name = (found[1].rstrip("."), found[2]) if found else ("", "")
+    if owner in ("math", "cmath"):
+        return f"{owner}.{name}() needs the number of", f"write np.{_MATH.get(name, name)}"
+    if name == "float" and not owner:
+        return "float() needs the number of", "write x.astype(float) to convert it inside the program"
+    if name in ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "require"):
         return (
-            f"np.{called} would make a NumPy array of",
+            f"np.{name} would make a NumPy array of",
             "leave it away where it holds one traced value (that is an array already); write np.stack([...]) or "
             "graphc.numpy.array([...]) for a list of them",
         )
-    if called in ("full", "fill", "fill_diagonal"):
-        return f"{called} would fill a NumPy array with", "write graphc.numpy.full(shape, value), or np.full_like(x, value)"
-    if called in ("arange", "linspace"):
+    if name == "full":
+        return f"{owner}.{name} would fill a NumPy array with", "write graphc.numpy.full(shape, v), or np.full_like(x, v)"
+    if name in ("arange", "linspace"):
         return (
-            f"np.{called} would depend on",
+            f"np.{name} would depend on",
             "a shape cannot depend on traced values: write start + step * np.arange(n) with a number n, or name the "
             "argument in compile(static=...)",
         )
-    if called in _TYPES:
-        return f"{called}() would make a NumPy scalar of", f"write x.astype(np.{called})"
-    if re.match(r"(np|numpy)\.random\.|.*\b(rng|default_rng|RandomState)\b", text):
-        return "a NumPy random generator was given", "use graphc.random with a key, or pass the numbers as an argument"
-    if called:
+    if name in ("take", "take_along_axis", "choose"):
+        return f"np.{name} was given as indices", "write graphc.numpy.asarray(a)[i], which makes the array part of the program"
+    if name in _TYPES:
+        return f"{name}() would make a NumPy scalar of", f"write x.astype(np.{name})"
+    if re.match(r"(np|numpy)\.random\b|.*\b(rng|default_rng|RandomState)\b", text):
         return (
-            f"{called}() asked for the numbers of",
-            f"they are not known while tracing: if this is a method of a NumPy array, call np.{called}(a, x) or wrap the "
-            "array in graphc.numpy.asarray(a); other libraries can be called outside the traced function",
+            "a NumPy random generator was given",
+            "use graphc.random with a key, or draw outside the function and pass the numbers as an argument",
         )
     return (
-        "NumPy asked for the numbers of",
-        "they are not known while tracing: use NumPy functions on the traced value itself, and "
-        "graphc.numpy.asarray(a) for NumPy arrays that meet it",
+        f"{name + '()' if name else 'NumPy'} needs the numbers of",
+        "call NumPy functions on the traced value itself (np.dot(a, x) rather than a.dot(x)); make lists of traced values "
+        "arrays with np.stack([...]) or graphc.numpy.array([...]), and NumPy arrays part of the program with "
+        "graphc.numpy.asarray(a); other libraries can be called outside the traced function",
     )
 
 
@@ -119,8 +127,7 @@ _TYPES = (
 
 
 def refuse_truth(type: object) -> NoReturn:
-    frame = user_frame()
-    text = expression(frame, whole=True) if frame is not None else ""
+    _, text = running()
     name = re.match(r"(max|min|sorted|any|all)\s*\(", text)
     remedies = {
         "max": "write np.maximum(a, b), or x.max() for the largest element",
@@ -136,14 +143,6 @@ def refuse_truth(type: object) -> NoReturn:
         else "write np.where(condition, a, b) or graphc.cond instead of if, np.logical_and / or / not instead of "
         "and / or / not, graphc.while_loop instead of while",
     )
-
-
-def refuse_float(type: object) -> NoReturn:
-    frame = user_frame()
-    text = expression(frame, whole=True) if frame is not None else ""
-    name = re.match(r"(?:math|cmath)\.(\w+)\s*\(", text)
-    remedy = f"write np.{_MATH.get(name[1], name[1])}" if name else "write x.astype(float) to convert it inside the program"
-    refuse(f"{name[0] if name else 'float('}) needs the number of a traced {type}, which is not known while tracing", remedy)
 
 
 #: Names that differ between math and NumPy.

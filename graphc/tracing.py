@@ -708,13 +708,13 @@ class Tracer:
 
     # -- concrete values are not there
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        leaks.refuse_array(self._node.type)
+        leaks.refuse_number(self._node.type)
 
     def __bool__(self) -> NoReturn:
         leaks.refuse_truth(self._node.type)
 
     def __float__(self) -> NoReturn:
-        leaks.refuse_float(self._node.type)
+        leaks.refuse_number(self._node.type)
 
     def __complex__(self) -> NoReturn:
         refuse(f"complex() needs the number of a traced {self._node.type}", "graphc has no complex arithmetic yet")

@@ -20,6 +20,7 @@ from graphc.ir import Builder, Graph, GraphError, Node
 from graphc.passes.access import access
 from graphc.passes.fuse import fuse
 from graphc.passes.grouping import MAX_BUFFERS, MAX_NODES
+from graphc.passes.join import join_pads
 from graphc.passes.schedule import TEMPLATES, Kernel, Schedule
 from graphc.passes.split import split_reductions
 from graphc.text import from_text
@@ -446,6 +447,54 @@ def test_producers_follow_a_split() -> None:
         d = ops.sub(x, ops.broadcast_numpy(y, (512, 512)))
         graph = split_reductions(b.graph([ops.reduce_sum(ops.mul(d, d), axes=(0, 1))]))
     assert [k.template for k in fuse(graph).kernels] == ["row", "row"]
+
+
+# ------------------------------------------------------------------------------------------------ joined pads
+
+
+def taken_apart(order: list[int], gap: int = 0) -> Graph:
+    """The cotangent of a tensor from its slices, summed up in ``order``; ``gap`` columns between slices are not used."""
+    with Builder() as b:
+        pieces = [b.input(f"x{k}", tensor(3, k + 1)) for k in range(4)]
+        starts = [sum(k + 1 + gap for k in range(n)) for n in range(4)]
+        shape = (3, starts[-1] + 4 + gap)
+        pads = [
+            ops.pad(x, ops.const(0.0, f32), shape=shape, start=(0, at), step=(1, 1))
+            for x, at in zip(pieces, starts, strict=True)
+        ]
+        total = pads[order[0]]
+        for k in order[1:]:
+            total = ops.add(total, pads[k])
+        return b.graph([total])
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 0, 3, 1]])
+@pytest.mark.parametrize("gap", [0, 1])
+def test_pads_side_by_side_become_a_concatenation(order: list[int], gap: int) -> None:
+    graph = taken_apart(order, gap)
+    joined = join_pads(graph)
+    assert not any(n.op.name == "pad" for n in joined.nodes)
+    assert sum(n.op.name == "concatenate" for n in joined.nodes) == 1
+    assert join_pads(joined) is joined
+    inputs = random_inputs(graph, 0)
+    inputs[2][0, :] = [-0.0, np.nan, np.inf]
+    assert run_graph(graph, inputs)[0].tobytes() == run_graph(joined, inputs)[0].tobytes()
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["start=(1, 0), step=(1, 1)", "start=(0, 2), step=(1, 1)", "start=(0, 0), step=(1, 2)"],
+    ids=["another axis", "overlapping", "with gaps"],
+)
+def test_other_pads_stay(second: str) -> None:
+    graph = from_text(f"""
+def g(x: f32[2, 4], y: f32[2, 4], z: f32):
+    v0: f32 = const(f32, 0.0)
+    v1: f32[4, 8] = pad(x, v0, shape=(4, 8), start=(0, 0), step=(1, 1))
+    v2: f32[4, 8] = pad(y, v0, shape=(4, 8), {second})
+    v3: f32[4, 8] = add(v1, v2)
+    return v3""")
+    assert join_pads(graph) is graph
 
 
 # ------------------------------------------------------------------------------------------------ size

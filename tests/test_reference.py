@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from op_samples import SAMPLES, Sample, draw
 from random_graphs import random_graph, random_inputs
 
 import graphc
@@ -14,13 +15,14 @@ from graphc.backends.reference import UnwrittenError, run_graph, run_plan, run_s
 from graphc.interpreter import evaluate, program_of
 from graphc.ir import Builder, Graph, GraphError, Op
 from graphc.ops.base import same_type
+from graphc.passes.check import check_plan
 from graphc.passes.fold import inline_calls
 from graphc.passes.fuse import fuse
 from graphc.passes.plan import plan
 from graphc.passes.simplify import strip_identities
 from graphc.passes.stage import stage
 from graphc.text import from_text
-from graphc.types import TensorType, f32, i32
+from graphc.types import DType, TensorType, TupleType, bool_, dtype, f32, i32
 
 
 def graph_of(*lines: str) -> Graph:
@@ -131,6 +133,38 @@ def test_graph_schedule_and_plan_agree(seed: int) -> None:
             assert [x.tobytes() for x in want] == [x.tobytes() for x in have]
             for k, x in enumerate(have):
                 assert not any(np.shares_memory(x, other) for other in [*inputs, *have[:k]])
+
+
+def accepted(name: str, sample: Sample, element: DType) -> list[np.ndarray] | None:
+    """Operands of ``element`` where the op takes them."""
+    arrays = draw(name, sample, element)
+    try:
+        ops.OPS[name].infer(*[TensorType(dtype(a.dtype), a.shape) for a in arrays], **sample.attrs)
+    except GraphError:
+        return None
+    return arrays
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_op_fuses_and_plans(name: str) -> None:
+    """Each op on operands that are stored transposed, with work before and after it."""
+    for sample in SAMPLES[name]:
+        found = (accepted(name, sample, element) for element in (f32, i32, bool_))
+        arrays = next(arrays for arrays in found if arrays is not None)
+        with Builder() as b:
+            stored = [b.input(f"x{k}", TensorType(dtype(a.dtype), a.shape[::-1])) for k, a in enumerate(arrays)]
+            operands = [ops.transpose(x, axes=tuple(reversed(range(x.type.ndim)))) for x in stored]
+            result = ops.OPS[name](*operands, **sample.attrs)
+            results = ops.items(result) if isinstance(result.type, TupleType) else [result]
+            after = [ops.neg(r) if r.type.dtype.kind == "f" else ops.eq(r, r) for r in results]
+            graph = inline_calls(b.graph([*after, results[0]]))
+        result_plan = plan(stage(fuse(graph)))
+        check_plan(result_plan)
+        inputs = [np.array(a.T, order="C") for a in arrays]
+        with np.errstate(all="ignore"):
+            want = run_graph(graph, inputs)
+            for have in (run_schedule(result_plan.schedule, inputs), run_plan(result_plan, inputs)):
+                assert [x.tobytes() for x in want] == [x.tobytes() for x in have]
 
 
 def test_inputs_are_never_written() -> None:

@@ -329,11 +329,10 @@ class Accumulator:
     ``prefix`` tells the sum of a block (``b``) from the whole (``a``).
     """
 
-    def __init__(self, e: Emission, node: Node, nonempty: bool, prefix: str = "a") -> None:
+    def __init__(self, e: Emission, node: Node, prefix: str = "a") -> None:
         self.e, self.node = e, node
         self.number = e.numbers[node]
         self.prefix = prefix
-        self.nonempty = nonempty
         self.dtype = compute_dtype(node.inputs[0].type.dtype)
         self.is_arg = node.op.combine in (">", "<")
         if self.is_arg and self.dtype.kind == "b":
@@ -347,7 +346,7 @@ class Accumulator:
 
     def of_blocks(self) -> Accumulator:
         """The accumulator of one block of a float sum; for other reductions this one."""
-        return Accumulator(self.e, self.node, self.nonempty, "b") if self.is_float_sum else self
+        return Accumulator(self.e, self.node, "b") if self.is_float_sum else self
 
     def name(self, suffix: str) -> str:
         return f"{self.prefix}{self.number}{suffix}"
@@ -358,13 +357,10 @@ class Accumulator:
 
     @property
     def identity(self) -> str:
-        """The number that changes nothing, as a literal. That of float sums is -0.0 (0.0 + -0.0 would lose a sign), unless
-        nothing at all is added up."""
+        """The number that changes nothing, as a literal."""
         if self.is_arg:
             return literal(self.dtype, (lowest if self.node.op.combine == ">" else highest)(self.dtype))
         assert self.node.op.identity is not None
-        if self.is_float_sum:
-            return "-0.0" if self.nonempty else "0.0"
         return literal(self.dtype, self.node.op.identity(self.dtype))
 
     @property
@@ -446,8 +442,7 @@ class _Writer:
         self.extents[0] = e.word(shape.axes[0].extent, "n0")
         self.index: list[str | int] = [f"i{k}" for k in range(len(shape.axes))]
         self.vector = len(shape.axes) - 1
-        nonempty = all(axis.extent for axis in shape.axes if axis.reduced)
-        self.accumulators = {node: Accumulator(e, node, nonempty) for node in phases.all_reductions}
+        self.accumulators = {node: Accumulator(e, node) for node in phases.all_reductions}
         self.row = f"i{shape.rows[0]}" if len(shape.rows) == 1 else "r"
         self.low: str | int = 0  # the range of rows, or of vectors where there are no rows
         self.high: str | int = self._product(shape.rows) if shape.rows else self.extents[-1]

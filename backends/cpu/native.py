@@ -30,6 +30,7 @@ from numba.core import ir as numba_ir
 from numba.core.typing.context import BaseContext
 
 from graphc.backends.cpu import operators, simd
+from graphc.backends.cpu.runtime.objectfile import read_symbols
 
 _LOCK = threading.RLock()  # Numba and llvmlite keep global state while they compile
 
@@ -388,7 +389,7 @@ def _inline(module: llvm.ModuleRef, t: Target) -> None:
 
 def default_namespace() -> dict[str, Any]:
     """The names that kernel source may use: the vocabulary of simd and vmath, and whatever else registered itself."""
-    from graphc.backends.cpu import tile, vmath  # noqa: F401  (they register their functions)
+    from graphc.backends.cpu import external, tile, vmath  # noqa: F401  (they register their functions)
 
     return dict(simd.VOCABULARY)
 
@@ -458,8 +459,19 @@ def assembly(source: str, name: str, cpu: str | None = None, namespace: Mapping[
 # ---------------------------------------------------------------------------------------------------------------------
 # looking at the result
 
+
+def undefined_symbols(obj: bytes) -> set[str]:
+    """Names of the functions that an object file needs from elsewhere."""
+    return set(read_symbols(obj).undefined)
+
+
+_PACKED = re.compile(
+    r"v?("
+    r"(add|sub|mul|div|sqrt|max|min|mov[au]|and|andn|or|xor|blendv?|shuf|perm\w*|round|rndscale|broadcast\w*|cmp\w*)p[sdh]"
+    r"|fn?m(add|sub)\d+p[sdh]|cvt\w*(ps|pd|ph|dq|qq)\w*|p(add|sub|mul\w*|and|andn|or|xor|sll|srl|sra|cmp\w+|max|min|shuf|blend"
+    r"|unpck|ternlog)\w*|movdq[au]\d*)"
+)
 _ARM_VECTOR = re.compile(r"\bv\d+\.(16b|8h|4s|2d)\b")
-_PACKED = re.compile(r"^\s+v?\w*(p[sdh]|dq[ua]?\w*|p\w+[bwdq]|i32x\w+|i64x\w+|f32x\w+|f64x\w+)\b")
 
 
 def vector_instruction_count(asm: str) -> int:
@@ -468,10 +480,10 @@ def vector_instruction_count(asm: str) -> int:
     On x86 those on ymm and zmm registers, and those on xmm registers whose name says packed; on Arm those on vector
     arrangements such as ``v0.4s``.
     """
-    count = 0
-    for line in asm.splitlines():
-        if not line.startswith("\t") or line.startswith("\t."):
-            continue
-        wide = "%ymm" in line or "%zmm" in line or _ARM_VECTOR.search(line) is not None
-        count += wide or ("%xmm" in line and _PACKED.match(line) is not None)
-    return count
+    return sum(_is_vector_instruction(line) for line in asm.splitlines() if re.match(r"\t[^.]", line))
+
+
+def _is_vector_instruction(line: str) -> bool:
+    if "%ymm" in line or "%zmm" in line or _ARM_VECTOR.search(line):
+        return True
+    return "%xmm" in line and _PACKED.fullmatch(line.split()[0]) is not None

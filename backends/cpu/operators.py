@@ -283,15 +283,15 @@ def iternext(state: RangeType) -> tuple[types.Type, Emit]:
     return types.Pair(types.int64, types.boolean), emit
 
 
-def static_getitem(items: types.BaseTuple, index: int) -> tuple[types.Type, Emit]:
+def static_getitem(items: types.UniTuple, index: int) -> tuple[types.Type, Emit]:
     """``items[index]`` of a tuple, as unpacking writes it."""
-    return list(items)[index], lambda b, items, _: b.extract_value(items, index)
+    return items.dtype, lambda b, items, _: b.extract_value(items, index)
 
 
 def static_getitem_signature(items: types.Type, index: Any) -> Signature:
-    if not isinstance(items, types.BaseTuple) or not isinstance(index, int):
+    if not isinstance(items, types.UniTuple) or not isinstance(index, int):
         raise typing_error(f"{items} cannot be indexed; use load and store")
-    return signature(list(items)[index], items, types.literal(index))
+    return signature(items.dtype, items, types.literal(index))
 
 
 OPERATORS["getiter"] = Primitive(lambda state: (state, lambda b, s: s), "getiter")

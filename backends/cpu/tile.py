@@ -12,7 +12,7 @@ In kernel source (pointers, then int64; strides count elements; literals last)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,40 +20,12 @@ from llvmlite import ir
 from numba.core import types
 
 from graphc.backends.cpu import simd, tiling
+from graphc.backends.cpu.external import routine_call
 from graphc.backends.cpu.simd import I8, I32, I64, POINTER, DType, Emit, W, dtype_of, literal_int
 
-# ---------------------------------------------------------------------------------------------------------------------
-# calls: the arguments travel as a table of words, so that a shared routine has the signature of a kernel
-
-
-def _call(name: str, parameters: str, literals: int, symbol: Callable[..., str]) -> simd.Primitive:
-    """A primitive that calls ``symbol(dtype, *literals)``; ``parameters`` has a ``p`` per pointer, an ``i`` per int64."""
-
-    def rule(*args: types.Type) -> tuple[types.Type, Emit]:
-        if len(args) != len(parameters) + 1 + literals:
-            raise simd.typing_error(f"{name} takes {len(parameters)} arguments, a dtype and {literals} literals")
-        for kind, argument in zip(parameters, args, strict=False):
-            simd.need(argument, pointer=kind == "p")
-        element = dtype_of(args[len(parameters)])
-        called = symbol(element.name, *map(literal_int, args[len(parameters) + 1 :]))
-
-        def emit(b: ir.IRBuilder, *values: ir.Value) -> None:
-            words = simd.stack_slot(b, ir.ArrayType(I64, len(parameters)), align=8)
-            for k in range(len(parameters)):
-                b.store(values[k], _offset(b, words, ir.Constant(I64, 8 * k)), align=8)
-            function = simd.intrinsic(b.module, called, I64, [POINTER, I64, I64])
-            zero = ir.Constant(I64, 0)
-            b.call(function, [words, zero, ir.Constant(I64, 1)])
-
-        return types.void, emit
-
-    rule.__name__ = name
-    return simd.primitive(rule)
-
-
-tile_strip = _call("tile_strip", "piipiiipiii", 3, tiling.strip_symbol)
-tile_pack = _call("tile_pack", "piipii", 1, tiling.pack_symbol)
-tile_dots = _call("tile_dots", "pipipiii", 0, tiling.dots_symbol)
+tile_strip = routine_call("tile_strip", "piipiiipiii", tiling.strip_symbol, literals=3)
+tile_pack = routine_call("tile_pack", "piipii", tiling.pack_symbol, literals=1)
+tile_dots = routine_call("tile_dots", "pipipiii", tiling.dots_symbol)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

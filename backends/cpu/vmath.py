@@ -1136,8 +1136,8 @@ def _integer_divide(x: Value, y: Value) -> tuple[Value, Value]:
     divisor = zero.where(1, y)
     if x.dtype.bits <= 32:
         # The rounded quotient of f64 lies on the same side of an integer as the exact one.
-        wide = convert(x, f64) / convert(divisor, f64)
-        quotient = convert(Value(x.b, i64, x.b.fptosi(wide.ir, i64.llvm)), x.dtype)
+        wide = (convert(x, f64) / convert(divisor, f64)).call("trunc")
+        quotient = convert(nearest(wide)[1], x.dtype)
     elif x.dtype is i64:
         minus = divisor == -1  # INT_MIN / -1 traps
         quotient = Value(x.b, i64, x.b.sdiv(x.ir, minus.where(1, divisor).ir))

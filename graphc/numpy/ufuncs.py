@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -55,11 +56,17 @@ def fmod(x: Node, y: Node) -> Node:
 
 
 def logaddexp(x: Node, y: Node) -> Node:
-    """log(e^x + e^y) without overflow; equal operands, infinities included, give x + log 2."""
-    high, low = ops.maximum(x, y), ops.minimum(x, y)
-    same = ops.eq(x, y)
-    difference = ops.select(same, ops.zeros(x.type), ops.sub(low, high))
-    return ops.add(high, ops.log1p(ops.exp(difference)))
+    """log(e^x + e^y): the larger one, plus log1p of e to minus the distance. Right in every derivative, also for x = y.
+
+    Equal infinities give themselves.
+    """
+    zero = ops.zeros(x.type)
+    distance = ops.sub(y, x)
+    distance = ops.select(ops.bit_and(ops.isnan(distance), ops.eq(x, y)), zero, distance)
+    above = ops.gt(distance, zero)
+    upper = ops.add(y, ops.log1p(ops.exp(ops.neg(ops.select(above, distance, zero)))))
+    lower = ops.add(x, ops.log1p(ops.exp(ops.select(above, zero, distance))))
+    return ops.select(above, upper, lower)
 
 
 def power(x: Node, y: Node) -> Node:
@@ -72,23 +79,91 @@ def power(x: Node, y: Node) -> Node:
 
 
 def sinh(x: Node) -> Node:
-    """(e^x - e^-x) / 2 by expm1, exact near 0; halves of the exponent where e^x would overflow."""
-    e = ops.expm1(ops.abs_(x))
+    """(e^x - e^-x) / 2: by expm1 near 0, where the difference cancels; by e^(x/2) elsewhere, so that only the result overflows."""
+    close = ops.lt(ops.abs_(x), ops.like(x, 1))
+    e = ops.expm1(ops.select(close, x, ops.zeros(x.type)))
     near = ops.mul(ops.like(x, 0.5), ops.add(e, ops.div(e, ops.add(e, ops.like(x, 1)))))
-    half = ops.exp(ops.mul(ops.like(x, 0.5), ops.abs_(x)))
-    far = ops.mul(ops.mul(ops.like(x, 0.5), half), half)
-    size = ops.select(ops.gt(ops.abs_(x), ops.like(x, 8)), far, near)
-    return ops.select(ops.lt(x, ops.zeros(x.type)), ops.neg(size), size)
+    return ops.select(close, near, ops.sub(*half_exponentials(x)))
 
 
 def cosh(x: Node) -> Node:
-    """(e^x + e^-x) / 2, by halves of the exponent so that only the result overflows."""
-    half = ops.exp(ops.mul(ops.like(x, 0.5), ops.abs_(x)))
-    return ops.add(ops.mul(ops.mul(ops.like(x, 0.5), half), half), ops.div(ops.like(x, 0.5), ops.mul(half, half)))
+    return ops.add(*half_exponentials(x))
 
 
-def scaled(function: Callable[[Node], Node], factor: float) -> Callable[[Node], Node]:
-    return lambda x: function(ops.mul(x, ops.like(x, factor)))
+def half_exponentials(x: Node) -> tuple[Node, Node]:
+    """e^x / 2 and e^-x / 2 where each overflows only if it is too large itself."""
+    root = ops.exp(ops.mul(x, ops.like(x, 0.5)))
+    half = ops.like(x, 0.5)
+    return ops.mul(ops.mul(half, root), root), ops.div(ops.div(half, root), root)
+
+
+def arcsin(x: Node) -> Node:
+    return ops.atan2(x, cofunction(x))
+
+
+def arccos(x: Node) -> Node:
+    return ops.atan2(cofunction(x), x)
+
+
+def cofunction(x: Node) -> Node:
+    """√(1 - x²)"""
+    one = ops.like(x, 1)
+    return ops.sqrt(ops.mul(ops.sub(one, x), ops.add(one, x)))
+
+
+def arctanh(x: Node) -> Node:
+    """log((1 + x) / (1 - x)) / 2"""
+    return ops.mul(ops.like(x, 0.5), ops.log1p(ops.div(ops.mul(ops.like(x, 2), x), ops.sub(ops.like(x, 1), x))))
+
+
+def cube_root(x: Node) -> Node:
+    root = ops.pow_(ops.abs_(x), ops.like(x, 1 / 3))
+    return ops.select(ops.lt(x, ops.zeros(x.type)), ops.neg(root), root)
+
+
+def reciprocal(x: Node) -> Node:
+    """1 / x; of integers, rounded towards 0, it is not 0 for 1 and -1 alone."""
+    one = ops.like(x, 1)
+    if x.type.dtype.is_float:
+        return ops.div(one, x)
+    found = ops.convert(ops.eq(x, one), x.type.dtype)
+    if x.type.dtype.kind == "u":
+        return found
+    return ops.sub(found, ops.convert(ops.eq(x, ops.like(x, -1)), x.type.dtype))
+
+
+def heaviside(x: Node, at_zero: Node) -> Node:
+    zero = ops.zeros(x.type)
+    step = ops.select(ops.lt(x, zero), zero, ops.select(ops.isnan(x), x, ops.like(x, 1)))
+    return ops.select(ops.eq(x, zero), at_zero, step)
+
+
+def signbit(x: Node) -> Node:
+    zero = ops.zeros(x.type)
+    negative = ops.lt(x, zero)
+    if not x.type.dtype.is_float:
+        return negative
+    return ops.bit_or(negative, ops.bit_and(ops.eq(x, zero), ops.lt(ops.div(ops.like(x, 1), x), zero)))
+
+
+def copysign(x: Node, y: Node) -> Node:
+    size = ops.abs_(x)
+    return ops.select(signbit(y), ops.neg(size), size)
+
+
+def ignoring_nan(op: Callable[[Node, Node], Node]) -> Callable[[Node, Node], Node]:
+    """fmax and fmin: of a NaN and a number, the number."""
+
+    def extreme(x: Node, y: Node) -> Node:
+        if not x.type.dtype.is_float:
+            return op(x, y)
+        return ops.select(ops.isnan(x), y, ops.select(ops.isnan(y), x, op(x, y)))
+
+    return extreme
+
+
+def over(function: Callable[[Node], Node], divisor: float) -> Callable[[Node], Node]:
+    return lambda x: ops.div(function(x), ops.like(x, divisor))
 
 
 UFUNCS.update(
@@ -108,15 +183,16 @@ UFUNCS.update(
         np.absolute: by_kind(lambda x: x, ops.abs_),
         np.fabs: ops.abs_,
         np.sign: ops.sign,
-        np.reciprocal: lambda x: ops.div(ops.like(x, 1), x) if x.type.dtype.is_float else ops.floor_divide(ops.like(x, 1), x),
+        np.reciprocal: reciprocal,
         np.square: by_kind(lambda x: x, lambda x: ops.mul(x, x)),
         np.sqrt: ops.sqrt,
         np.exp: ops.exp,
-        np.exp2: scaled(ops.exp, float(np.log(2))),
+        np.exp2: lambda x: ops.pow_(ops.like(x, 2), x),
+        np.cbrt: cube_root,
         np.expm1: ops.expm1,
         np.log: ops.log,
-        np.log2: lambda x: ops.mul(ops.log(x), ops.like(x, 1 / float(np.log(2)))),
-        np.log10: lambda x: ops.mul(ops.log(x), ops.like(x, 1 / float(np.log(10)))),
+        np.log2: over(ops.log, math.log(2)),
+        np.log10: over(ops.log, math.log(10)),
         np.log1p: ops.log1p,
         np.sin: ops.sin,
         np.cos: ops.cos,
@@ -125,18 +201,17 @@ UFUNCS.update(
         np.sinh: sinh,
         np.cosh: cosh,
         np.arctan2: ops.atan2,
+        np.arcsin: arcsin,
+        np.arccos: arccos,
+        np.arctanh: arctanh,
         np.arctan: lambda x: ops.atan2(x, ops.like(x, 1)),
         np.hypot: lambda x, y: ops.sqrt(ops.add(ops.mul(x, x), ops.mul(y, y))),
         np.deg2rad: lambda x: ops.mul(x, ops.like(x, float(np.pi / 180))),
         np.rad2deg: lambda x: ops.mul(x, ops.like(x, float(180 / np.pi))),
         np.maximum: ops.maximum,
         np.minimum: ops.minimum,
-        np.fmax: lambda x, y: ops.select(ops.isnan(x), y, ops.select(ops.isnan(y), x, ops.maximum(x, y)))
-        if x.type.dtype.is_float
-        else ops.maximum(x, y),
-        np.fmin: lambda x, y: ops.select(ops.isnan(x), y, ops.select(ops.isnan(y), x, ops.minimum(x, y)))
-        if x.type.dtype.is_float
-        else ops.minimum(x, y),
+        np.fmax: ignoring_nan(ops.maximum),
+        np.fmin: ignoring_nan(ops.minimum),
         np.logaddexp: logaddexp,
         np.floor: float_only("floor", ops.floor, lambda x: x),
         np.ceil: float_only("ceil", ops.ceil, lambda x: x),
@@ -163,36 +238,20 @@ UFUNCS.update(
         np.isinf: float_only(
             "isinf", lambda x: ops.eq(ops.abs_(x), ops.like(x, np.inf)), lambda x: constant_like(x, False)
         ),
-        np.signbit: lambda x: ops.bit_or(
-            ops.lt(x, ops.zeros(x.type)),
-            ops.bit_and(ops.eq(x, ops.zeros(x.type)), ops.lt(ops.div(ops.like(x, 1), x), ops.zeros(x.type))),
-        )
-        if x.type.dtype.is_float
-        else ops.lt(x, ops.zeros(x.type)),
-        np.heaviside: lambda x, y: ops.select(
-            ops.eq(x, ops.zeros(x.type)),
-            y,
-            ops.select(ops.lt(x, ops.zeros(x.type)), ops.zeros(x.type), ops.add(ops.mul(x, ops.like(x, 0)), ops.like(x, 1))),
-        ),
-        np.copysign: lambda x, y: _copysign(x, y),
+        np.signbit: signbit,
+        np.heaviside: heaviside,
+        np.copysign: copysign,
     }
 )
-
-
-def _copysign(x: Node, y: Node) -> Node:
-    negative = UFUNCS[np.signbit](y)
-    size = ops.abs_(x)
-    return ops.select(negative, ops.neg(size), size)
-
 
 #: scipy.special's ufuncs, matched by name so that SciPy need not be installed.
 NAMED_UFUNCS.update(
     {
         "expit": ops.sigmoid,
         "erf": ops.erf,
-        "erfc": lambda x: ops.sub(ops.like(x, 1), ops.erf(x)),
         "log1p": ops.log1p,
         "expm1": ops.expm1,
+        "log_expit": lambda x: ops.neg(logaddexp(ops.neg(x), ops.zeros(x.type))),
         "logit": lambda x: ops.sub(ops.log(x), ops.log1p(ops.neg(x))),
         "xlogy": lambda x, y: _guarded(x, lambda v: ops.mul(x, ops.log(v)), y),
         "xlog1py": lambda x, y: _guarded(x, lambda v: ops.mul(x, ops.log1p(v)), y),

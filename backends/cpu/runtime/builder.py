@@ -147,7 +147,7 @@ class _Emitter:
         """Emits serial items for thread 0 alone; the others wait at the end."""
         match items:
             case [_Stage((call,), _)]:  # one kernel: a synchronous stage does the same in fewer words
-                self.put(Run(True, (self.call(call),)))
+                self.put(Run(True, (self.alone(call),)))
                 return
         entry = self.put(Branch(False, THREAD, 0, (0, 0)))
         start = len(self.tape)
@@ -171,7 +171,11 @@ class _Emitter:
             self.put(Run(True, tuple(map(self.call, calls))))
             return
         for call in calls:  # one by one: within a stage the second kernel would be for thread 1
-            self.put(Run(False, (self.call(call),)))
+            self.put(Run(False, (self.alone(call),)))
+
+    def alone(self, call: Call) -> tuple[int, int, int]:
+        """A call for one thread whatever its cap: a kernel that is told of more threads leaves work to them."""
+        return self.call(Call(call.kernel, call.table))
 
     def call(self, call: Call) -> tuple[int, int, int]:
         return self.kernels.setdefault(call.kernel, len(self.kernels)), call.table, call.cap
