@@ -86,7 +86,7 @@ def call_remedy(text: str) -> tuple[str, str]:
     found = re.match(r"((?:\w+\.)*)(\w+)\s*\(", text)
     owner, name = (found[1].rstrip("."), found[2]) if found else ("", "")
     if owner in ("math", "cmath"):
-        return f"{owner}.{name}() needs the number of", f"write np.{_MATH.get(name, name)}"
+        return f"{owner}.{name}() needs the number of", f"write {_MATH.get(name, 'np.' + name)}"
     if name == "float" and not owner:
         return "float() needs the number of", "write x.astype(float) to convert it inside the program"
     if name in ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "require"):
@@ -145,9 +145,9 @@ def refuse_truth(type: object) -> NoReturn:
     )
 
 
-#: Names that differ between math and NumPy.
+#: Functions of math that have another name in NumPy.
 _MATH = {
-    "pow": "power", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2", "asinh": "arcsinh",
-    "acosh": "arccosh", "atanh": "arctanh", "degrees": "rad2deg", "radians": "deg2rad", "fsum": "sum", "dist":
-    "linalg.norm", "erf": "... of scipy.special: scipy.special.erf", "gamma": "... of scipy.special: scipy.special.gamma",
+    "pow": "np.power", "asin": "np.arcsin", "acos": "np.arccos", "atan": "np.arctan", "atan2": "np.arctan2",
+    "asinh": "np.arcsinh", "acosh": "np.arccosh", "atanh": "np.arctanh", "degrees": "np.rad2deg",
+    "radians": "np.deg2rad", "fsum": "np.sum", "dist": "np.linalg.norm", "erf": "scipy.special.erf",
 }  # fmt: skip

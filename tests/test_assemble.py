@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,11 @@ from graphc.backends.cpu.assemble import Assembled, assemble, threads_for
 from graphc.backends.cpu.codegen import Code
 from graphc.backends.cpu.runtime import Executable
 from graphc.interpreter import evaluate
-from graphc.ir import Builder, Graph, Node, Op
+from graphc.ir import Builder, Graph, Line, Op
 from graphc.passes.fuse import fuse
 from graphc.passes.plan import Plan, plan
 from graphc.passes.stage import stage
-from graphc.types import TensorType, f32, f64, i32
+from graphc.types import TensorType, f32
 
 
 def planned(graph: Graph, donated: Mapping[int, int] | None = None) -> Plan:
@@ -64,12 +63,11 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 def test_equal_kernels_are_one_function() -> None:
     def layers(x: np.ndarray, w: np.ndarray) -> np.ndarray:
         for k in range(6):
-            x = np.tanh(x @ w) * (0.5 + k)
+            x = np.tanh(x @ w) * (0.1 + k / 100)
         return x
 
     assembled = check(traced(layers, numbers(8, 12), numbers(12, 12)), numbers(8, 12), numbers(12, 12))
-    kernels = [symbol for symbol in assembled.program.kernels]
-    assert len(kernels) == 1
+    assert len(assembled.program.kernels) == 1
     assert max(map(len, assembled.users.values())) == 6
 
 
@@ -198,9 +196,6 @@ def test_while_loop() -> None:
 
 
 def test_cond_and_switch() -> None:
-    def run(k: Any, x: Any) -> Any:
-        return graphc.switch(k, [lambda x: x + 1, lambda x: x * x.sum(), lambda x: np.sort(x * 0)[::-1] + x[::-1]], x)
-
     def branch(p: Any, x: Any) -> Any:
         return graphc.cond(p, lambda x: (x * 2, x.max()), lambda x: (x[::-1], x.sum()), x)
 
@@ -210,7 +205,6 @@ def test_cond_and_switch() -> None:
     graph = traced(lambda k, x: graphc.switch(k, [lambda x: x + 1, lambda x: x * x.sum(), np.tanh], x), np.int32(0), x)
     for k in (-3, 0, 1, 2, 9):
         check(graph, np.asarray(k, np.int32), x)
-    assert run is not None
 
 
 def test_cond_in_a_loop_in_a_cond() -> None:
@@ -277,12 +271,8 @@ def test_a_missing_emitter_names_node_and_line() -> None:
     unknown = Op("frobnicate", "elementwise", lambda x: x, lambda x: x)
     with Builder() as b:
         graph = b.graph([unknown(ops.tanh(b.input("x", TensorType(f32, (8,)))))])
-    line = graphc.ir.Line("model.py", 31)
+    line = Line("model.py", 31)
     graph = Graph(graph.name, graph.inputs, graph.outputs, graph.nodes, {graph.outputs[0]: (line,)})
     with pytest.raises(NotImplementedError, match=r"cpu has no emitter for frobnicate \(v1, model.py:31\)"):
         assemble(plan(stage(fuse(graph)), None))
 
-
-@cache
-def types() -> Sequence[Any]:
-    return (f32, f64, i32, Node)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from emit_calls import body
 
 from graphc import ops
-from graphc.backends.cpu import codegen
 from graphc.backends.cpu.codegen import (
     Code, Emission, ErrorBase, NoEmitter, Pointer, Scratch, ScratchStride, Word, alias_scopes, linear, lower, word_bits,
 )  # fmt: skip
 from graphc.backends.cpu.loops import Axis, Layout, Point, Values, merge_axes
-from graphc.ir import Builder, Graph, Node, Op
+from graphc.ir import Builder, Graph, Op
 from graphc.passes.schedule import Domain, Kernel
 from graphc.types import TensorType, bf16, bool_, f16, f32, f64, i8, i32, i64, u64
 
@@ -168,19 +171,15 @@ def test_what_cannot_be_emitted() -> None:
     with pytest.raises(NoEmitter, match="cpu has no emitter for frobnicate"):
         lower(kernel(graph))
     with Builder() as b:
-        x = b.input("x", t)
-        graph = b.graph([ops.reshape(ops.tanh(x), shape=(2, 4))])
-    with pytest.raises(NoEmitter, match="no emitter for reshape.*template elementwise"):
+        graph = b.graph([ops.matmul(x, x) for x in [b.input("x", TensorType(f32, (4, 4)))]])
+    with pytest.raises(NoEmitter, match="no emitter for dot: inside a kernel of template elementwise"):
         lower(kernel(graph))
 
 
 def test_emitters_do_not_import_numba() -> None:
     """A compilation that finds its machine code in the cache makes texts and tables only."""
-    import subprocess
-    import sys
-
     script = (
-        "import sys, runpy; sys.path.insert(0, 'tests')\n"
+        "import importlib, sys\n"
         "from graphc import ops; from graphc.ir import Builder; from graphc.types import *\n"
         "from graphc.backends.cpu import codegen; from graphc.passes.schedule import Domain, Kernel\n"
         "t = TensorType(f32, (4, 5))\n"
@@ -188,13 +187,7 @@ def test_emitters_do_not_import_numba() -> None:
         "    x = b.input('x', t); y = b.graph([ops.tanh(x)]); z = b.graph([ops.reduce_sum(x, axes=(1,))])\n"
         "for g, template, reduced in ((y, 'elementwise', ()), (z, 'row', (1,))):\n"
         "    codegen.lower(Kernel('k', template, Domain((4, 5), reduced), g, (0,), (1,)))\n"
-        "import importlib\n"
         "for module in set(codegen.EMITTERS.values()): importlib.import_module('graphc.backends.cpu.' + module)\n"
         "assert 'numba' not in sys.modules\n"
     )
-    from pathlib import Path
-
-    root = Path(__file__).parents[1]
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=root)
-    assert codegen.EMITTERS
-    assert isinstance(add_kernel().body.outputs[0], Node)
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[1])

@@ -119,7 +119,7 @@ def test_ops(dtype: DType) -> None:
             (elementwise(lambda x, y: [OPS[name](x, y) for name in binary], t, t), (x, y)),
         ):
             if k.body.outputs and n != 1:
-                symbols.add(check(k, *args, limit=8).code.symbol)
+                symbols.add(check(k, *args, limit=limit).code.symbol)
     assert len(symbols) == bool(unary) + bool(binary)
 
 

@@ -256,6 +256,16 @@ def test_solo_regions_have_no_barriers():
         "solo until 35", "loop 3 times, state w4, exit 35", "run add(w0)", "run add(w0)", "run add(w0)", "next 7", "stop"]
 
 
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_kernel_of_a_serial_stage_does_all_its_work_whatever_its_cap(calls):
+    b = TapeBuilder()
+    b.stage(Call("add", add_table(b, Word.input(0), Word.output(0), 5, 0), 2))
+    table = add_table(b, Word.output(0), Word.output(0), 5, 10)
+    b.stage(*[Call("add", table, 2)] * calls, serial=True)
+    exe = executable(b, inputs=(vector(5),), outputs=(Output(I64, (5,)),))
+    assert exe.call([np.arange(5)])[0].tolist() == [10 * calls + k for k in range(5)]
+
+
 def test_barriers_between_parallel_and_serial_parts():
     b = TapeBuilder()
     table = add_table(b, Word.input(0), Word.output(0), 1, 1)

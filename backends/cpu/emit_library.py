@@ -245,11 +245,11 @@ def graphc_sort_large(table, thread, threads):
                 store_first(counts, slot, splat(total, i64), i64, -1)
                 total = total + here
             for i in range(n):
-                key = splat_load(keys, i, i64, -1)
-                slot = digit * 256 + ((first_lane(key) ^ flip) >> 8 * digit & 255)
+                key = first_lane(splat_load(keys, i, i64, -1))
+                slot = digit * 256 + ((key ^ flip) >> 8 * digit & 255)
                 place = first_lane(splat_load(counts, slot, i64, -1))
                 store_first(counts, slot, splat(place + 1, i64), i64, -1)
-                store_first(keys_to, place, key, i64, -1)
+                store_first(keys_to, place, splat(key, i64), i64, -1)
                 store_first(order_to, place, splat_load(order, i, i64, -1), i64, -1)
             other = keys
             keys = keys_to

@@ -19,6 +19,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -32,7 +33,7 @@ from numba.core.typing.context import BaseContext
 from graphc.backends.cpu import operators, simd
 from graphc.backends.cpu.runtime.objectfile import read_symbols
 
-_LOCK = threading.RLock()  # Numba and llvmlite keep global state while they compile
+_FRONT_END = threading.RLock()  # Numba keeps global state while it compiles; llvmlite locks every call into LLVM itself
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -403,24 +404,23 @@ def python_function(source: str, name: str, namespace: Mapping[str, Any] | None 
     return scope[name]
 
 
-def llvm_module(
-    source: str, name: str, cpu: str | None = None, namespace: Mapping[str, Any] | None = None
-) -> simd.KernelModule:
-    """The kernel as an LLVM module, not optimised."""
-    with _LOCK:
-        return _Lowering(_typed(python_function(source, name, namespace)), name, target(cpu)).run()
+def llvm_text(source: str, name: str, cpu: str | None = None, namespace: Mapping[str, Any] | None = None) -> str:
+    """The kernel as LLVM IR, not optimised: what Numba and the vocabulary make of it."""
+    with _FRONT_END:
+        return str(_Lowering(_typed(python_function(source, name, namespace)), name, target(cpu)).run())
 
 
-def compiled_module(
-    source: str, name: str, cpu: str | None = None, namespace: Mapping[str, Any] | None = None
-) -> llvm.ModuleRef:
-    """The kernel as an optimised LLVM module."""
-    with _LOCK:
-        module = llvm.parse_assembly(str(llvm_module(source, name, cpu, namespace)))
-        module.verify()
-        _run_function_passes(module, name, target(cpu))
-        _inline(module, target(cpu))
-        return module
+def optimized_module(text: str, name: str, cpu: str | None = None) -> llvm.ModuleRef:
+    """The module of :func:`llvm_text` after LLVM's passes."""
+    module = llvm.parse_assembly(text)
+    module.verify()
+    _run_function_passes(module, name, target(cpu))
+    _inline(module, target(cpu))
+    return module
+
+
+def _object(text: str, name: str, cpu: str | None) -> bytes:
+    return _machine(target(cpu)).emit_object(optimized_module(text, name, cpu))
 
 
 def compile_kernel(source: str, name: str, cpu: str | None = None, namespace: Mapping[str, Any] | None = None) -> bytes:
@@ -428,7 +428,8 @@ def compile_kernel(source: str, name: str, cpu: str | None = None, namespace: Ma
 
     The object exports one symbol, ``name``, with the C signature ``int64 name(void** table, int64 thread, int64
     threads)``.  ``cpu`` restricts the instructions (see :func:`target`), ``namespace`` replaces the names that the
-    source may use (see :func:`default_namespace`).  Safe to call from several threads; they take turns.
+    source may use (see :func:`default_namespace`).  May be called from several threads: one of them is in Numba's front
+    end at a time, and one in LLVM.
 
     Raises
     ------
@@ -446,14 +447,21 @@ def compile_kernel(source: str, name: str, cpu: str | None = None, namespace: Ma
     >>> undefined_symbols(compile_kernel(source, "double"))
     set()
     """
-    with _LOCK:
-        return _machine(target(cpu)).emit_object(compiled_module(source, name, cpu, namespace))
+    return _object(llvm_text(source, name, cpu, namespace), name, cpu)
+
+
+def compile_kernels(sources: Mapping[str, str], cpu: str | None = None) -> dict[str, bytes]:
+    """:func:`compile_kernel` for many: objects by name.  LLVM works on one kernel while Numba reads the next."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="graphc-llvm") as pool:
+        waiting = {
+            name: pool.submit(_object, llvm_text(source, name, cpu), name, cpu) for name, source in sources.items()
+        }
+        return {name: future.result() for name, future in waiting.items()}
 
 
 def assembly(source: str, name: str, cpu: str | None = None, namespace: Mapping[str, Any] | None = None) -> str:
     """The assembly text of the kernel."""
-    with _LOCK:
-        return _machine(target(cpu)).emit_assembly(compiled_module(source, name, cpu, namespace))
+    return _machine(target(cpu)).emit_assembly(optimized_module(llvm_text(source, name, cpu, namespace), name, cpu))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
