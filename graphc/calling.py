@@ -7,19 +7,25 @@ them on the way, and :func:`rebuilder` one that nests the results.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import hashlib
 import linecache
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphc.tracing import argument, flatten_call, is_static, unwrapped
-from graphc.tree import Tree
-from graphc.types import dtype
+from graphc.tracing import argument, flatten_call, is_static, root_name, unwrapped
+from graphc.tree import Tree, described, flatten
+from graphc.types import DTYPES, TensorType, dtype
 
 Match = Callable[[tuple[Any, ...], Mapping[str, Any]], "list[Any] | None"]
+
+
+#: the Python class of a weak number, by the kind of its element type
+NUMBERS: dict[str, type] = {"b": bool, "i": int, "f": float, "c": complex}
 
 
 @dataclass(frozen=True)
@@ -30,14 +36,28 @@ class ArrayLeaf:
     shape: tuple[int, ...]
     number: type | None = None
 
+    def __str__(self) -> str:
+        return f"a Python {self.number.__name__}" if self.number else str(TensorType(dtype(self.dtype), self.shape))
+
 
 @dataclass(frozen=True)
 class StaticLeaf:
-    """A leaf that is part of the signature. Values are equal where types and values are; ``shown`` is how it is saved."""
+    """A leaf that is part of the signature: its type and value. ``shown`` is how it is told, and kept in files.
 
-    type: type | None
-    value: Any
-    shown: str = ""
+    One that was read from a file has no type and value: it stands for whatever is shown in the same way.
+    """
+
+    shown: str
+    type: type | None = None
+    value: Any = None
+
+    def agrees(self, value: Any) -> bool:
+        if self.type is None:
+            return static_text(value) == self.shown
+        return type(value) is self.type and bool(value == self.value)
+
+    def __str__(self) -> str:
+        return self.shown
 
 
 Leaf = ArrayLeaf | StaticLeaf
@@ -56,35 +76,42 @@ class Signature:
         return {k: leaf for k, leaf in enumerate(self.leaves) if isinstance(leaf, StaticLeaf)}
 
 
+Names = Callable[[Tree], Sequence[str]]
+
+
 def signature_of(
-    args: Sequence[Any], kwargs: Mapping[str, Any], names: Callable[[Tree], Sequence[str]], static: Sequence[str] = ()
+    args: Sequence[Any], kwargs: Mapping[str, Any], names: Names, static: Sequence[str] = ()
 ) -> tuple[Signature, list[Any]]:
     """The signature of a call, and its leaves that enter the program.
 
-    ``names(tree)`` gives the leaves' names, which are asked for where there are ``static`` parameters or an error is told.
+    ``names(tree)`` gives the leaves' names; it is asked where there are ``static`` parameters, and for errors.
     """
     leaves, tree = flatten_call(args, kwargs)
-    roots = [name.split(".")[0].split("[")[0] for name in names(tree)] if static else ()
-    described: list[Leaf] = []
+    roots = [root_name(name) for name in names(tree)] if static else ()
+    kinds: list[Leaf] = []
     dynamic = []
     for k, leaf in enumerate(leaves):
         if is_static(leaf) or (roots and roots[k] in static):
-            described.append(static_leaf(unwrapped(leaf)))
+            kinds.append(static_leaf(unwrapped(leaf)))
         else:
-            described.append(array_leaf(leaf, k, tree, names))
+            kinds.append(array_leaf(leaf, lambda k=k: names(tree)[k]))  # type: ignore[misc]
             dynamic.append(leaf)
-    return Signature(tree, tuple(described)), dynamic
+    return Signature(tree, tuple(kinds)), dynamic
 
 
-def array_leaf(leaf: Any, k: int, tree: Tree, names: Callable[[Tree], Sequence[str]]) -> ArrayLeaf:
+def array_leaf(leaf: Any, name: Callable[[], str] = str) -> ArrayLeaf:
     """The description of a leaf. Raises TypeError with its name for what is no array, number or Spec."""
-    if type(leaf) is np.ndarray and leaf.dtype.isbuiltin == 1 and leaf.dtype.kind not in "OSUVMm":
+    if type(leaf) is np.ndarray and leaf.dtype in PLAIN:
         return ArrayLeaf(leaf.dtype, leaf.shape)
     try:
         found = argument(leaf, "")
     except TypeError:
-        found = argument(leaf, names(tree)[k])
+        found = argument(leaf, name())
     return ArrayLeaf(found.type.dtype.numpy, found.type.shape, type(leaf) if found.weak else None)
+
+
+#: NumPy's own element types that graphc has; others (of ml_dtypes, in other byte orders) take the long way.
+PLAIN = frozenset(d.numpy for d in DTYPES.values() if d.name != "bf16")
 
 
 def static_leaf(value: Any) -> StaticLeaf:
@@ -92,38 +119,76 @@ def static_leaf(value: Any) -> StaticLeaf:
         hash(value)
     except TypeError:
         raise TypeError(f"a static argument must be hashable, {value!r} of type {type(value).__name__} is not") from None
-    return StaticLeaf(type(value), value, static_text(value))
+    return StaticLeaf(static_text(value), type(value), value)
 
 
 def static_text(value: Any) -> str:
-    """How a static value is written into a file: by its literal, or by name for functions, classes and enums."""
+    """How a static value is told: by its literal; functions, classes and members of enums by name."""
     if isinstance(value, enum.Enum):
         return f"{type(value).__qualname__}.{value.name}"
     if isinstance(value, type) or callable(value):
-        return f"{getattr(value, '__module__', '?')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     return repr(value)
 
 
-def as_saved(signature: Signature) -> Signature:
-    """The signature as a file keeps it: namedtuples as tuples, dataclasses as dicts, static values by their text."""
-    leaves = [StaticLeaf(None, None, s.shown) if isinstance(s, StaticLeaf) else s for s in signature.leaves]
-    return Signature(plain_tree(signature.tree), tuple(leaves))
+# ------------------------------------------------------------------------------------------------ calls of one signature
 
 
-def plain_tree(tree: Tree) -> Tree:
-    """``tree`` without the user's classes: namedtuples become tuples, dataclasses and all dicts plain dicts."""
-    children = tuple(map(plain_tree, tree.children))
+def take_leaves(signature: Signature, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The arrays and numbers of a call that must have this nesting and these static values; types are not looked at.
+
+    Where the signature comes from a file it holds plain tuples and dicts: namedtuples and dataclasses fit them. ``names``
+    are those of the positional arguments. Raises TypeError where the call does not fit, naming the argument.
+    """
+    wanted, by_name = signature.tree.children
+    if len(args) != len(wanted.children) or set(kwargs) != set(by_name.keys):
+        keys = [f"{key}=" for key in by_name.keys]
+        given = [*(["1 argument" if len(args) == 1 else f"{len(args)} arguments"]), *(f"{key}=" for key in kwargs)]
+        raise TypeError(f"expected the arguments ({', '.join([*names, *keys])}), got {', '.join(given)}")
+    leaves: list[Any] = []
+    for name, tree, value in zip(names, wanted.children, args, strict=True):
+        take(tree, value, name, leaves)
+    for name, tree in zip(by_name.keys, by_name.children, strict=True):
+        take(tree, kwargs[name], name, leaves)
+    dynamic = []
+    for kind, leaf in zip(signature.leaves, leaves, strict=True):
+        if isinstance(kind, ArrayLeaf):
+            dynamic.append(leaf)
+        elif not kind.agrees(leaf):
+            raise TypeError(f"this was compiled for the static value {kind}, not {static_text(leaf)}")
+    return dynamic
+
+
+def take(tree: Tree, value: Any, path: str, leaves: list[Any]) -> None:
+    """Append the leaves of ``value``, which must nest as ``tree`` does, in the order of ``tree``."""
+    if tree.kind == "leaf":
+        if isinstance(value, (dict, list, tuple)) or value is None:
+            raise TypeError(f"{path}: expected an array or number, got {described(flatten(value)[1])}")
+        leaves.append(value)
+        return
+    parts = children_of(tree, value)
+    if parts is None:
+        raise TypeError(f"{path}: expected {described(tree)}, got {described(flatten(value)[1])}")
+    for key, child, part in zip(tree.keys, tree.children, parts, strict=True):
+        plain = tree.kind in ("dict", "namedtuple", "dataclass") and isinstance(key, str) and key.isidentifier()
+        take(child, part, f"{path}.{key}" if plain else f"{path}[{key!r}]", leaves)
+
+
+def children_of(tree: Tree, value: Any) -> list[Any] | None:
+    """The parts of ``value`` in the order of ``tree``'s; None where it is built in another way."""
     match tree.kind:
-        case "namedtuple":
-            return Tree("tuple", children, tuple(range(len(children))))
-        case "dataclass":
-            order = sorted(range(len(children)), key=lambda k: tree.keys[k])
-            keys = tuple(tree.keys[k] for k in order)
-            place = {k: n for n, k in enumerate(order)}
-            return Tree("dict", tuple(children[k] for k in order), keys, dict, tuple(place[k] for k in range(len(order))))
+        case "none":
+            return [] if value is None else None
         case "dict":
-            return Tree("dict", children, tree.keys, dict, tree.order)
-    return replace(tree, children=children) if children else tree
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+            return [value[k] for k in tree.keys] if isinstance(value, dict) and value.keys() == set(tree.keys) else None
+        case "dataclass":
+            return [getattr(value, k) for k in tree.keys] if type(value) is tree.type else None
+        case "namedtuple":
+            return list(value) if type(value) is tree.type else None
+    kind = list if tree.kind == "list" else tuple
+    return list(value) if isinstance(value, kind) and len(value) == len(tree.children) else None
 
 
 # ------------------------------------------------------------------------------------------------ generated functions
@@ -195,8 +260,7 @@ class _Matcher:
 
     def leaf(self, leaf: Leaf, name: str) -> None:
         if isinstance(leaf, StaticLeaf):
-            self.check(f"type({name}) is not {self.constant(leaf.type)} or {name} != {self.constant(leaf.value)}")
-            return
+            return self.check(f"not {self.constant(leaf.agrees)}({name})")
         if leaf.number is not None:
             self.check(f"type({name}) is not {leaf.number.__name__}")
         else:
@@ -262,24 +326,7 @@ def dataclass_maker(tree: Tree) -> Callable[..., Any]:
 
 def defined(name: str, source: str, scope: dict[str, Any]) -> Any:
     """The function that ``source`` defines; tracebacks show its lines. Equal sources share one entry of ``linecache``."""
-    filename = f"<graphc {name} {hash(source) & 0xFFFFFFFFFFFF:x}>"
+    filename = f"<graphc {name} {hashlib.sha256(source.encode()).hexdigest()[:12]}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), scope)
     return scope[name]
-
-
-def leaf_from_json(data: Any) -> Leaf:
-    """A leaf as :func:`leaf_to_json` writes it. Raises ValueError, TypeError or KeyError for anything else."""
-    if isinstance(data, str):
-        return StaticLeaf(None, None, data)
-    element, shape, number = data
-    return ArrayLeaf(dtype(str(element)).numpy, tuple(int(n) for n in shape), NUMBERS[number] if number else None)
-
-
-def leaf_to_json(leaf: Leaf) -> Any:
-    if isinstance(leaf, StaticLeaf):
-        return leaf.shown
-    return [dtype(leaf.dtype).name, list(leaf.shape), leaf.number.__name__ if leaf.number else ""]
-
-
-NUMBERS = {kind.__name__: kind for kind in (bool, int, float, complex)}

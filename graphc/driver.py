@@ -9,19 +9,25 @@ executable is not in the disk cache, or where somebody asks for its schedule or 
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from graphc import config
+from graphc.calling import Match, Signature, matcher, signature_of
 from graphc.executable import Executable, Options
-from graphc.ir import Graph
-from graphc.tracing import Argument, Program, argument, current_trace, is_static, leaf_names, trace_program
-from graphc.tree import Tree, flatten
-from graphc.types import TensorType
+from graphc.ir import Graph, Node, users
+from graphc.tracing import Spec, current_trace, leaf_names, root_name, trace_program
+
+
+BACKENDS = ("cpu", "reference")
+#: So many quick ways are tried, those used last first, before a call is looked up by its signature.
+QUICK = 4
 
 
 def trace(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
@@ -39,14 +45,6 @@ def trace(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     return trace_program(function, args, kwargs).graph
 
 
-@dataclass(frozen=True)
-class Signature:
-    """What distinguishes one executable of a function from another: nesting, types, static values."""
-
-    tree: Tree
-    leaves: tuple[Any, ...]
-
-
 class Compiled:
     """A function that is compiled once per signature of its arguments. Made by :func:`compile`."""
 
@@ -54,51 +52,69 @@ class Compiled:
         self, function: Callable[..., Any], donate: tuple[Any, ...], static: tuple[Any, ...], options: Options
     ) -> None:
         self.function = function
-        self.donate = donate
-        self.static = static
         self.options = options
+        self.static = parameter_names(function, static, "static")
+        self.donate = parameter_names(function, donate, "donated")
+        both = [name for name in self.donate if name in self.static]
+        if both:
+            raise ValueError(f"{label(function)}: {both[0]!r} cannot be both static and donated")
         self._executables: dict[Signature, Executable] = {}
+        self._quick: tuple[tuple[Match, Callable[[Sequence[Any]], Any]], ...] = ()
         self._lock = threading.Lock()
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if current_trace() is not None:
             return self.function(*args, **kwargs)
+        for match, call in self._quick:
+            leaves = match(args, kwargs)
+            if leaves is not None:
+                return call(leaves)
         exe, leaves = self._find(args, kwargs)
+        self._prefer(exe)
         return exe.call_leaves(leaves)
 
     def executable(self, *args: Any, **kwargs: Any) -> Executable:
         """The executable for arguments of these types (arrays, numbers, or Specs); compiled if it is not there yet."""
         return self._find(args, kwargs)[0]
 
-    def _find(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Executable, list[Any]]:
-        leaves, tree = flatten((args, kwargs), is_leaf=is_static)
-        names = static_leaves(self.function, tree, self.static) if self.static else None
-        described = []
-        dynamic = []
-        for k, leaf in enumerate(leaves):
-            if (names is not None and names[k]) or is_static(leaf):
-                described.append(("static", hashable(leaf)))
-            else:
-                described.append(leaf_signature(leaf))
-                dynamic.append(leaf)
-        key = Signature(tree, tuple(described))
+    @property
+    def executables(self) -> tuple[Executable, ...]:
+        """All that were compiled so far."""
+        return tuple(self._executables.values())
+
+    def _find(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Executable, list[Any]]:
+        key, leaves = signature_of(args, kwargs, functools.partial(leaf_names, self.function), self.static)
         exe = self._executables.get(key)
         if exe is None:
             with self._lock:
                 exe = self._executables.get(key)
                 if exe is None:
-                    exe = self._compile(args, kwargs)
-                    self._executables[key] = exe
-        return exe, dynamic
+                    exe = self._executables[key] = self._compile(key, args, kwargs)
+        return exe, leaves
 
-    def _compile(self, args: tuple, kwargs: dict[str, Any]) -> Executable:
-        program = trace_program(self.function, args, kwargs, tuple(map(str, static_names(self.function, self.static))))
-        donated = donated_leaves(program, self.function, self.donate)
-        return Executable(program, replace(self.options, donated=match_donations(program.graph, donated)))
+    def _prefer(self, exe: Executable) -> None:
+        """Try the quick way to ``exe`` first from now on."""
+        match = matcher(exe.signature)
+        if match is not None:
+            self._quick = ((match, exe.call_leaves), *self._quick[: QUICK - 1])
+
+    def _compile(self, key: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Executable:
+        begin = time.perf_counter()
+        program = trace_program(self.function, args, kwargs, self.static)
+        seconds = {"trace": time.perf_counter() - begin}
+        donated = [k for k, a in enumerate(program.arguments) if root_name(a.name) in self.donate and not a.weak]
+        pairs = match_donations(program.graph, donated)
+        warn_unused([program.arguments[k].name for k in donated if k not in dict(pairs)], label(self.function))
+        options = replace(self.options, donated=pairs)
+        return Executable(program, options, statics=key.statics, seconds=seconds)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
 
     def __repr__(self) -> str:
-        return f"<compiled {getattr(self.function, '__name__', 'function')}: {len(self._executables)} executables>"
+        count = len(self._executables)
+        return f"<compiled {label(self.function)}: {count} executable{'s' * (count != 1)}>"
 
 
 def compile(
@@ -111,14 +127,17 @@ def compile(
 ) -> Any:
     """Compile ``function``: a function of the same arguments and results that runs natively.
 
-    donate   positions or names of arguments whose arrays may be overwritten by results of the same type.
-    static   positions or names of arguments that are part of the signature: a new value compiles again. Strings, enums
-             and callables always are; ints and floats are traced unless named here.
+    donate   positions or names of arguments whose memory results of the same type may take over: such a result *is* the
+             array that was given. One that cannot be reused (read-only, not contiguous, shared with another argument) is
+             copied, with one warning; donated arrays that overlap are a ValueError.
+    static   positions or names of arguments that are part of the signature: a new value compiles again. Strings, enums,
+             callables and bools given by keyword always are; other numbers are traced unless named here.
     backend  ``"cpu"`` or ``"reference"`` (an interpreter, for debugging); default ``GRAPHC_BACKEND``.
     threads  of one call; default ``GRAPHC_THREADS`` or every core. Results do not depend on it.
 
-    One executable is made per signature (nesting, element types and shapes, static values); see
-    :meth:`Compiled.executable`. Works as a decorator. Inside a trace the function is traced through.
+    One executable is made per signature (nesting, element types and shapes, static values), by one thread while others
+    that need it wait; see :meth:`Compiled.executable`. Results are fresh arrays. Works as a decorator, of methods too
+    (``static="self"``). Inside a trace the function is traced through.
 
     >>> import numpy as np
     >>> f = compile(lambda x: np.tanh(x).sum(), backend="reference")
@@ -127,73 +146,94 @@ def compile(
     """
     if function is None:
         return functools.partial(compile, donate=donate, static=static, backend=backend, threads=threads)
-    options = Options(backend or config.get(config.BACKEND), threads or config.get(config.THREADS))
-    return Compiled(function, as_tuple(donate), as_tuple(static), options)
+    return Compiled(function, as_tuple(donate), as_tuple(static), chosen_options(backend, threads))
+
+
+def chosen_options(backend: str | None, threads: int | None) -> Options:
+    """Options with what the environment says where the caller does not. Raises ValueError for what cannot be."""
+    name = config.get(config.BACKEND) if backend is None else backend
+    if name not in BACKENDS:
+        raise ValueError(f"there is no backend {name!r}; there are {' and '.join(map(repr, BACKENDS))}")
+    count = config.get(config.THREADS) if threads is None else threads
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise ValueError(f"threads must be a positive number, not {count!r}")
+    return Options(name, count)
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
     return (value,) if isinstance(value, (int, str)) else tuple(value)
 
 
-def hashable(value: Any) -> Any:
+def label(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def parameter_names(function: Callable[..., Any], wanted: Sequence[Any], what: str) -> tuple[str, ...]:
+    """The names of the parameters that are given by position or name. Raises ValueError for one that is not there."""
+    if not wanted:
+        return ()
     try:
-        hash(value)
-    except TypeError:
-        raise TypeError(f"a static argument must be hashable, {value!r} is not") from None
-    return (type(value), value)
-
-
-def leaf_signature(leaf: Any) -> Any:
-    """Type of one argument leaf, cheap for arrays."""
-    if type(leaf) is np.ndarray:
-        return leaf.dtype, leaf.shape
-    described = argument(leaf, "")
-    return described.type.dtype.numpy, described.type.shape, described.weak
-
-
-def static_names(function: Callable[..., Any], static: tuple[Any, ...]) -> list[str]:
-    """The names of static arguments; positions are looked up in the signature."""
-    import inspect
-
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        raise ValueError(f"{label(function)} does not tell its parameters, so none can be {what}") from None
+    plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    by_name = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    rest = next((p.name for p in parameters if p.kind == p.VAR_POSITIONAL), None)
+    more = any(p.kind == p.VAR_KEYWORD for p in parameters)
     names = []
-    parameters = list(inspect.signature(function).parameters)
-    for s in static:
-        names.append(parameters[s] if isinstance(s, int) else s)
-        if names[-1] not in parameters:
-            raise ValueError(
-                f"static argument {s!r} is no parameter of {getattr(function, '__name__', 'the function')}"
-            )
-    return names
+    for one in wanted:
+        if isinstance(one, int) and 0 <= one < len(plain):
+            names.append(plain[one])
+        elif isinstance(one, int) and one >= len(plain) and rest is not None:
+            names.append(f"{rest}{one - len(plain)}")  # as tracing names them
+        elif isinstance(one, str) and (one in by_name or more):
+            names.append(one)
+        else:
+            raise ValueError(f"{label(function)} has no parameter {one!r} that could be {what}; it has {', '.join(by_name)}")
+    return tuple(names)
 
 
-def static_leaves(function: Callable[..., Any], tree: Tree, static: tuple[Any, ...]) -> list[bool]:
-    names = set(static_names(function, static))
-    return [root_name(n) in names for n in leaf_names(function, tree)]
-
-
-def root_name(name: str) -> str:
-    return name.split(".")[0].split("[")[0]
-
-
-def donated_leaves(program: Program, function: Callable[..., Any], donate: tuple[Any, ...]) -> list[int]:
-    """The inputs of the program that belong to donated arguments."""
-    if not donate:
-        return []
-    names = set(static_names(function, donate))
-    return [k for k, a in enumerate(program.arguments) if root_name(a.name) in names]
+# ------------------------------------------------------------------------------------------------ donation
 
 
 def match_donations(graph: Graph, donated: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """``(input, output)`` pairs: each donated input goes to the first output of its type that is still free."""
-    free = list(range(len(graph.outputs)))
-    pairs = []
-    for k in donated:
-        for out in free:
-            if graph.outputs[out].type == graph.inputs[k].type:
-                free.remove(out)
-                pairs.append((k, out))
-                break
-    return tuple(pairs)
+    """``(input, output)`` pairs: which result takes over the memory of each donated input; both have one type.
+
+    A result that is computed from the input element by element goes first, the nearest one: so ``w`` gives its memory to
+    ``w - rate * gradient`` and not to the gradient, which would need a copy. What is left is paired in order.
+    """
+    donated = list(donated)
+    if not donated:
+        return ()
+    readers = users(graph.nodes)
+    near = sorted(
+        (distance, i, o)
+        for i in donated
+        for o, distance in distances(graph, graph.inputs[i], readers).items()
+    )
+    pairs: dict[int, int] = {}
+    for _, i, o in [*near, *((0, i, o) for i in donated for o in range(len(graph.outputs)))]:
+        if i not in pairs and o not in pairs.values() and graph.inputs[i].type == graph.outputs[o].type:
+            pairs[i] = o
+    return tuple(sorted(pairs.items()))
 
 
-__all__ = ["Argument", "Compiled", "Sequence", "TensorType", "compile", "match_donations", "trace"]
+def distances(graph: Graph, start: Node, readers: Mapping[Node, Sequence[Node]]) -> dict[int, int]:
+    """Outputs that elementwise nodes of one type lead to from ``start``, with the number of nodes between."""
+    found = {start: 0}
+    pending = [start]
+    for node in pending:
+        for reader in readers.get(node, ()):
+            if reader not in found and reader.op.kind == "elementwise" and reader.type == start.type:
+                found[reader] = found[node] + 1
+                pending.append(reader)
+    return {o: found[node] for o, node in enumerate(graph.outputs) if node in found}
+
+
+def warn_unused(names: Sequence[str], function: str) -> None:
+    if names:
+        shown = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+        warnings.warn(f"donated to {function}, but no result has their type: {shown}", stacklevel=6)
+
+
+__all__ = ["Compiled", "Spec", "compile", "match_donations", "trace"]

@@ -8,23 +8,18 @@ generation run. ``exe.plan.schedule.graph`` walks back through the stages; they 
 from __future__ import annotations
 
 import functools
-import importlib.metadata
-import json
+import math
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from graphc import config
+from graphc.calling import NUMBERS, ArrayLeaf, Leaf, Signature, StaticLeaf, rebuilder, take_leaves
 from graphc.ir import Graph
-from graphc.tracing import Argument, Program
-from graphc.tree import Tree, flatten, unflatten
-from graphc.types import TensorType, dtype
-
-FORMAT = "graphc executable"
+from graphc.tracing import Program, Tracer, current_trace, root_name, to_node, wrap
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,10 @@ class Options:
 class Memory:
     """Planned memory in bytes, known before anything runs.
 
-    peak: the arena, temporaries of the busiest stage included, plus scratch of all threads. unplanned: what the
-    temporaries would take with a buffer each. lower_bound: the most bytes live at once, which no plan can beat.
+    peak         the arena: what all temporaries of a call take together.
+    scratch      of each thread, beside that.
+    unplanned    what the temporaries would take with a buffer each.
+    lower_bound  the most bytes of temporaries that live at once, which no plan of these stages can beat.
     """
 
     peak: int
@@ -82,6 +79,24 @@ class Lowered:
     plan: Any
     report: Any
     seconds: Mapping[str, float] = field(default_factory=dict)
+    dump: Any = None  # the folder that GRAPHC_DUMP asks for; what follows goes there too
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one call does, from the plan: floating-point operations, and bytes that kernels read and write.
+
+    A body of ``scan`` counts as often as it runs. That of ``while_loop`` counts once, and ``exact`` is False.
+    """
+
+    flops: float
+    nbytes: int
+    kernels: int
+    exact: bool = True
+
+    def __str__(self) -> str:
+        at_least = "" if self.exact else "at least "
+        return f"{at_least}{self.flops:,.0f} operations and {self.nbytes:,} bytes in {self.kernels:,} kernels a call"
 
 
 def lower(graph: Graph, options: Options) -> Lowered:
@@ -104,46 +119,99 @@ def backend_module(name: str) -> Any:
     raise ValueError(f"there is no backend {name!r}; there are 'cpu' and 'reference'")
 
 
+def tell(level: int, text: str) -> None:
+    """Print to stderr where GRAPHC_DEBUG is at least ``level``."""
+    if config.get(config.DEBUG) >= level:
+        print(f"graphc: {text}", file=sys.stderr)
+
+
 class Executable:
     """A compiled program: call it, look at its stages, save it.
 
-    Calling takes the arguments of the traced function and returns its results as fresh arrays.
+    Calling takes the arguments of the traced function and returns its results as fresh arrays. Inside a trace the program
+    becomes part of the one that is traced, derivatives included.
 
     graph      the optimised graph; ``traced`` is the one before passes
     schedule   the graph cut into kernels and stages
     plan       the schedule with every buffer at its place
-    source     the generated source of every kernel
-    memory     planned bytes, see :class:`Memory`
+    source     the generated source of every kernel; ``assembly`` its machine code as text
+    memory     planned bytes, see :class:`Memory`; ``cost`` the work of a call, see :class:`Cost`
+    seconds    what making it took, by stage; ``cached`` tells whether its machine code was there already
     """
 
-    def __init__(self, program: Program, options: Options, code: Any = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        options: Options,
+        code: Any = None,
+        *,
+        statics: Mapping[int, StaticLeaf] | None = None,
+        seconds: Mapping[str, float] | None = None,
+    ) -> None:
         self.program = program
         self.options = options
-        self.seconds: dict[str, float] = {}
+        self.statics = dict(statics or {})
+        self.seconds = dict(seconds or {})
         self.cached = code is not None
-        self._code = code or self._obtain()
-        self._run = backend_module(options.backend).load(self._code, options, program)
+        self.code = code or self._obtain()
+        self.runner = backend_module(options.backend).load(self.code, options, program)
+        self._rebuild = rebuilder(program.out_tree)
 
     # -- calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from graphc.tracing import is_static
-
-        leaves, tree = flatten((args, kwargs), is_leaf=is_static)
-        if tree != self.program.in_tree:
-            raise TypeError(
-                f"this executable takes arguments {list(self.program.in_tree.paths)}, not {list(tree.paths)}"
-            )
-        return self.call_leaves([leaf for leaf in leaves if not is_static(leaf)])
+        if self.options.owned:
+            raise TypeError("this program keeps its parameters in a training step: call the step")
+        leaves = take_leaves(self.signature, self.parameters, args, kwargs)
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
+            return self._inline(leaves)
+        return self.call_leaves(leaves)
 
     def call_leaves(self, leaves: Sequence[Any]) -> Any:
-        """Run on the dynamic leaves of the arguments, in order."""
-        return unflatten(self.program.out_tree, self._run.call(leaves))
+        """Run on the arrays and numbers among the arguments, in order."""
+        return self._rebuild(self.runner.call(leaves))
 
-    @property
-    def runner(self) -> Any:
-        """The backend's loaded program: ``runner.call(leaves) -> list of arrays``."""
-        return self._run
+    def _inline(self, leaves: Sequence[Any]) -> Any:
+        """The program as a node of the one that is being traced."""
+        from graphc import ops
+
+        if current_trace() is None:
+            raise TypeError("a traced value was used outside its trace")
+        graph = self.program.graph
+        nodes = []
+        for argument, leaf in zip(self.program.arguments, leaves, strict=True):
+            node = to_node(leaf, argument.type.dtype if argument.weak or not isinstance(leaf, Tracer) else None)
+            if node.type != argument.type:
+                raise TypeError(f"{argument.name!r} is {node.type}, expected {argument.type}")
+            nodes.append(node)
+        called = ops.OPS["call"](*nodes, body=graph, name=graph.name, vjp=None, custom=False)
+        return self._rebuild([wrap(node) for node in ops.items(called)])
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """What a call of this executable looks like."""
+        arguments = iter(self.program.arguments)
+        leaves: list[Leaf] = []
+        for k in range(self.program.in_tree.size):
+            if k in self.statics:
+                leaves.append(self.statics[k])
+            else:
+                a = next(arguments)
+                number = NUMBERS[a.type.dtype.kind] if a.weak else None
+                leaves.append(ArrayLeaf(a.type.dtype.numpy, a.type.shape, number))
+        return Signature(self.program.in_tree, tuple(leaves))
+
+    @functools.cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the positional arguments; those without arrays have none and are numbered."""
+        arguments = iter(self.program.arguments)
+        found = []
+        at = 0
+        for k, child in enumerate(self.program.in_tree.children[0].children):
+            names = [next(arguments).name for n in range(at, at + child.size) if n not in self.statics]
+            at += child.size
+            found.append(root_name(names[0]) if names else f"argument {k}")
+        return tuple(found)
 
     # -- stages
 
@@ -176,25 +244,20 @@ class Executable:
     @property
     def source(self) -> str:
         """The generated source of all kernels."""
-        return self._code.source
+        return self.code.source
 
     @property
     def assembly(self) -> str:
         """The assembly of all kernels, as text."""
-        return backend_module(self.options.backend).assembly(self._code)
+        return backend_module(self.options.backend).assembly(self.code)
 
-    @property
+    @functools.cached_property
     def memory(self) -> Memory:
-        plan, graph = self.plan, self.graph
-        return Memory(
-            plan.peak_bytes,
-            plan.scratch_bytes,
-            plan.unplanned_bytes,
-            plan.lower_bound_bytes,
-            sum(t.nbytes for t in graph.input_types),
-            sum(t.nbytes for t in graph.output_types),
-            sum(n.type.nbytes for n in graph.nodes if n.op.name == "constant"),
-        )
+        return self.code.memory or memory_of(self.plan)
+
+    @functools.cached_property
+    def cost(self) -> Cost:
+        return cost_of(self.schedule)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -202,11 +265,16 @@ class Executable:
         return self.program.notes
 
     def profile(self, *args: Any, repeat: int = 20, **kwargs: Any) -> Any:
-        """Time per kernel on these arguments: µs, GB/s, GFLOP/s and the user's lines. Prints as a table."""
-        from graphc.tracing import is_static
+        """Time per kernel on these arguments: µs, GB/s, GFLOP/s and the user's lines. Prints as a table.
 
-        leaves, _ = flatten((args, kwargs), is_leaf=is_static)
-        return backend_module(self.options.backend).profile(self, [v for v in leaves if not is_static(v)], repeat)
+        Runs on copies: neither the arguments nor the parameters of a training step change. For the executable of a
+        training step, the arguments are the batch.
+        """
+        signature, names = self.signature, self.parameters
+        if self.options.owned:
+            signature, names = batch_signature(self)
+        leaves = take_leaves(signature, names, args, kwargs)
+        return backend_module(self.options.backend).profile(self, leaves, repeat)
 
     def _repr_html_(self) -> str:
         from graphc.drawing import repr_html
@@ -222,148 +290,117 @@ class Executable:
     def _obtain(self) -> Any:
         """Machine code: from the disk cache, or compiled now and put there."""
         backend = backend_module(self.options.backend)
-        start = time.perf_counter()
-        code = backend.cached(self.program.graph, self.options)
-        if code is not None:
-            self.cached = True
-            self.seconds["cache"] = time.perf_counter() - start
-            return code
-        low = self.lowered
-        self.seconds.update(low.seconds)
+        name = self.program.graph.name
         begin = time.perf_counter()
-        code = backend.build(low.plan, self.options)
-        self.seconds["build"] = time.perf_counter() - begin
-        backend.keep(self.program.graph, self.options, code)
-        report_compilation(self, time.perf_counter() - start)
+        key = backend.key(self.program.graph, self.options)
+        code = backend.cached(key)
+        self.seconds["cache"] = time.perf_counter() - begin
+        self.cached = code is not None
+        if code is None:
+            if config.get(config.DEBUG):
+                tell(1, f"{name}: not in the cache: {backend.explain(key)}")
+            self.seconds.update(self.lowered.seconds)
+            code = backend.build(self.plan, self.options, self.seconds)
+            backend.keep(key, code)
+        self._show(code)
+        parts = ", ".join(f"{stage} {1e3 * s:.1f} ms" for stage, s in self.seconds.items())
+        where = "found in the cache" if self.cached else "compiled"
+        tell(1, f"{name}: {where} in {sum(self.seconds.values()):.3f} s ({parts})")
         return code
+
+    def _show(self, code: Any) -> None:
+        """What GRAPHC_DUMP and GRAPHC_DEBUG ask for, also where the machine code was in the cache."""
+        wanted = config.get(config.DUMP) is not None
+        if wanted or config.get(config.DEBUG) >= 2:
+            dump = self.lowered.dump  # lowering shows the stages before this one
+            if dump is not None:
+                dump.write("source", code.source)
+        tell(4, f"{self.program.graph.name}: generated source\n{code.source}")
 
     # -- files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the executable to one file: the portable program, its constants, and the machine code.
+        """Write the executable to one file: the portable program, its constants, the plan and the machine code.
 
         Written atomically. :func:`graphc.load` runs it in another process without this program's source and without
         Numba.
         """
         from graphc import storage
+        from graphc.saving import executable_parts
 
-        manifest, sections = self.contents()
+        if self.options.owned:
+            raise TypeError("this program keeps its parameters in a training step: save the step, step.save(path)")
+        manifest, sections = executable_parts(self)
         storage.write(path, manifest, sections, sign=storage.sign)
 
-    def contents(self) -> tuple[dict[str, Any], dict[str, bytes | np.ndarray]]:
-        """What the file of this executable holds: a manifest and sections."""
-        from graphc.text import constants, to_text
 
-        graph = self.program.graph
-        manifest = {
-            "format": FORMAT,
-            "version": version("graphc"),
-            "options": self.options.to_json(),
-            "in_tree": tree_to_json(self.program.in_tree),
-            "out_tree": tree_to_json(self.program.out_tree),
-            "arguments": [[a.name, str(a.type.dtype), list(a.type.shape), a.weak] for a in self.program.arguments],
-            "machine": backend_module(self.options.backend).machine_key(),
-        }
-        sections: dict[str, bytes | np.ndarray] = {"graph": to_text(graph).encode()}
-        sections.update({f"constant.{sha}": array for sha, array in constants(graph).items()})
-        sections.update({f"code.{k}": v for k, v in self._code.sections().items()})
-        return manifest, sections
+def batch_signature(exe: Executable) -> tuple[Signature, tuple[str, ...]]:
+    """The signature of an executable without the arguments that it owns, and the names of the rest."""
+    tree = exe.program.in_tree
+    args, kwargs = tree.children
+    count = leaves = 0
+    while leaves < len(exe.options.owned):
+        leaves += args.children[count].size
+        count += 1
+    rest = args.children[count:]
+    batch = replace(args, children=rest, keys=tuple(range(len(rest))))
+    return (
+        Signature(replace(tree, children=(batch, kwargs)), exe.signature.leaves[leaves:]),
+        exe.parameters[count:],
+    )
 
 
-def report_compilation(exe: Executable, total: float) -> None:
-    if config.get(config.DEBUG) >= 1:
-        import sys
-
-        parts = ", ".join(f"{k} {v:.2f} s" for k, v in exe.seconds.items())
-        print(f"graphc: compiled {exe.program.graph.name} in {total:.2f} s ({parts})", file=sys.stderr)
+# ------------------------------------------------------------------------------------------------ figures
 
 
-@functools.cache
-def version(package: str) -> str:
-    if package == "graphc":
-        from graphc import __version__
-
-        return __version__
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
-
-
-# ------------------------------------------------------------------------------------------------ trees as data
+def memory_of(plan: Any) -> Memory:
+    graph = plan.schedule.graph
+    return Memory(
+        plan.peak_bytes,
+        plan.scratch_bytes,
+        plan.unplanned_bytes,
+        plan.lower_bound_bytes,
+        sum(t.nbytes for t in graph.input_types),
+        sum(t.nbytes for t in graph.output_types),
+        sum(n.type.nbytes for n in graph.nodes if n.op.name == "constant"),
+    )
 
 
-def tree_to_json(tree: Tree) -> Any:
-    """A tree as JSON. Dict keys must be strings, numbers, bools or None; types are written by name only."""
-    if tree.kind in ("leaf", "none"):
-        return tree.kind
-    for key in tree.keys:
-        if not isinstance(key, (str, int, float, bool, type(None))):
-            raise TypeError(f"a dict key {key!r} of type {type(key).__name__} cannot be saved; use strings or numbers")
-    return [tree.kind, list(tree.keys), [tree_to_json(c) for c in tree.children], list(tree.order)]
+def cost_of(schedule: Any) -> Cost:
+    """The work of a schedule's kernels, those of bodies as often as they run."""
+    flops, nbytes, count, exact = 0.0, 0, 0, True
+    for kernel in schedule.kernels:
+        if kernel.template != "control":
+            types = [schedule.values[v].type for v in (*kernel.args, *kernel.results)]
+            flops, nbytes, count = flops + operations(kernel.body), nbytes + sum(t.nbytes for t in types), count + 1
+            continue
+        (node,) = (n for n in kernel.body.nodes if n.op.kind == "control")
+        bodies = [cost_of(body) for body in kernel.bodies]
+        if node.op.name == "cond":  # the dearest branch
+            bodies = [max(bodies, key=lambda cost: (cost.flops, cost.nbytes))]
+        times = node["length"] if node.op.name == "scan" else 1
+        exact = exact and node.op.name != "while_loop" and all(cost.exact for cost in bodies)
+        flops += times * sum(cost.flops for cost in bodies)
+        nbytes += times * sum(cost.nbytes for cost in bodies)
+        count += times * sum(cost.kernels for cost in bodies)
+    return Cost(flops, nbytes, count, exact)
 
 
-def tree_from_json(data: Any) -> Tree:
-    """The tree back: namedtuples come back as tuples, dataclasses as dicts (``load(like=)`` gives the types)."""
-    if data in ("leaf", "none"):
-        return Tree(data)
-    if not (isinstance(data, list) and len(data) == 4 and all(isinstance(part, list) for part in data[1:])):
-        raise ValueError("a tree in the file is malformed")
-    kind, keys, children, order = data
-    plain = {"namedtuple": "tuple", "dataclass": "dict"}.get(kind, kind)
-    if plain not in ("dict", "list", "tuple") or len(keys) != len(children):
-        raise ValueError(f"a tree in the file has kind {kind!r}")
-    order = tuple(order) if sorted(order) == list(range(len(keys))) else ()
-    parts = tuple(tree_from_json(c) for c in children)
-    if plain != "dict":
-        return Tree(plain, parts, tuple(range(len(parts))))
-    return Tree("dict", parts, tuple(keys), dict, order)
+def operations(graph: Graph) -> float:
+    """Floating-point operations: two per multiply-add of a contraction or convolution, one per element of the others."""
+    total = 0.0
+    for node in graph.nodes:
+        match node.op.kind, node.op.name:
+            case "contraction", _:
+                left = node.inputs[0].type
+                total += 2.0 * node.type.size * math.prod(left.shape[axis] for axis in node["contract"][0])
+            case "window", "conv":
+                total += 2.0 * node.type.size * math.prod(node.inputs[1].type.shape[1:])
+            case "elementwise", name if name not in ("iota", "cast", "alias", "stop_gradient"):
+                total += node.type.size
+            case "reduction", _:
+                total += node.inputs[0].type.size
+    return total
 
 
-def program_from_file(file: Any) -> Program:
-    """The portable program of a saved file. Raises FileFormatError where it is not one."""
-    from graphc.storage import FileFormatError
-    from graphc.text import from_text
-
-    manifest = file.manifest
-    try:
-        constants = {n.removeprefix("constant."): file.array(n) for n in file.sections if n.startswith("constant.")}
-        graph = from_text(file.blob("graph").decode(), constants)
-        arguments = tuple(
-            Argument(str(name), TensorType(dtype(element), tuple(int(n) for n in shape)), bool(weak))
-            for name, element, shape, weak in manifest["arguments"]
-        )
-        return Program(graph, arguments, tree_from_json(manifest["in_tree"]), tree_from_json(manifest["out_tree"]))
-    except FileFormatError:
-        raise
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise FileFormatError(file.path, f"does not hold a graphc program ({error})") from None
-
-
-def load_executable(file: Any, trust: bool | None, threads: int | None = None) -> Executable:
-    """An executable from a file that was read: its own machine code where that may run here, else compiled anew."""
-    from graphc import storage
-    from graphc.storage import FileFormatError
-
-    try:
-        options = Options.from_json(file.manifest["options"], threads or config.get(config.THREADS))
-        backend = backend_module(options.backend)
-        same_machine = file.manifest["machine"] == backend.machine_key() and file.manifest["version"] == version(
-            "graphc"
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FileFormatError(file.path, f"is not a saved executable ({error})") from None
-    program = program_from_file(file)
-    trusted = trust is True or (trust is None and storage.trusts(file))
-    code = None
-    if same_machine and trusted:
-        names = [n for n in file.sections if n.startswith("code.")]
-        code = backend.code_from_sections({n.removeprefix("code."): file.section(n) for n in names}, file.path)
-    return Executable(program, options, code)
-
-
-def dumps(data: Any) -> bytes:
-    return json.dumps(data, separators=(",", ":"), sort_keys=True).encode()
-
-
-__all__ = ["Executable", "Lowered", "Memory", "Options", "lower", "load_executable", "replace"]
+__all__ = ["Cost", "Executable", "Lowered", "Memory", "Options", "backend_module", "lower", "tell"]

@@ -528,13 +528,21 @@ def cast_back(ufunc: Any, target: Tracer, result: Tracer) -> Node:
         raise GraphError(
             f"{ufunc.__name__} in place: the result {result._node.type} does not fit into {target._node.type} (at {where()})"
         )
-    have, want = result._node.type.dtype, target._node.type.dtype
-    if have is not want and not (have.is_inexact and want.is_inexact or np.can_cast(have.numpy, want.numpy, "same_kind")):
+    check_cast(ufunc, result._node.type.dtype, target._node.type.dtype)
+    return ops.convert(to_node(result), target._node.type.dtype)
+
+
+def same_kind(have: DType, want: DType) -> bool:
+    """NumPy's casting rule ``same_kind``, bf16 being a float like the others."""
+    return have.is_float and want.is_float or bool(np.can_cast(have.numpy, want.numpy, "same_kind"))
+
+
+def check_cast(ufunc: Any, have: DType, want: DType) -> None:
+    if not same_kind(have, want):
         raise GraphError(
             f"{ufunc.__name__} in place: {have} cannot be written into an array of {want} (at {where()}); "
             f"write x = x.astype({have.numpy.name!r}) first"
         )
-    return ops.convert(to_node(result), want)
 
 
 def unary(ufunc: Any) -> Callable[[Tracer], Any]:

@@ -43,4 +43,4 @@ def lower(graph: Graph, donated: Iterable[tuple[int, int]], scratch: Callable[[K
         dump.write("plan", placed)
     if config.get(config.DEBUG) >= 2:
         print(f"{schedule}\n\n{placed}", file=sys.stderr)
-    return Lowered(optimised, schedule, placed, report, seconds)
+    return Lowered(optimised, schedule, placed, report, seconds, dump)

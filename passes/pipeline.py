@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphc.passes.fold import eliminate_dead, fold_constants, inline_calls
+from graphc.passes.join import join_pads
 from graphc.passes.manager import Pass
 from graphc.passes.simplify import simplify, strip_identities
 from graphc.passes.split import split_reductions
@@ -38,6 +39,14 @@ FOLD_CONSTANTS = Pass(
     before=("split_reductions",),
     reason="simplify moves repeated constants together, which makes them foldable",
 )
+JOIN_PADS = Pass(
+    "join_pads",
+    join_pads,
+    "turn sums of zero pads that lie side by side into concatenations",
+    after=("simplify", "fold_constants"),
+    before=("split_reductions",),
+    reason="the pads of one sum are recognised once their shapes are in their simplest form",
+)
 SPLIT_REDUCTIONS = Pass(
     "split_reductions",
     split_reductions,
@@ -59,6 +68,7 @@ PIPELINE: tuple[Pass, ...] = (
     SIMPLIFY,
     FOLD_CONSTANTS,
     SIMPLIFY,  # again: folded conditions decide selects, folded scalars are neutral elements
+    JOIN_PADS,
     SPLIT_REDUCTIONS,
     ELIMINATE_DEAD,
 )

@@ -5,16 +5,17 @@ Loading a program needs neither Numba nor the code generator: both are imported 
 
 from __future__ import annotations
 
-import functools
 import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc import storage
+from graphc import config, storage
 from graphc.backends.cpu import target
+from graphc.executable import Memory, memory_of, tell
 from graphc.text import constants, to_text
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class CompiledCode:
 
     objects, sources  object file and text of every function, by symbol; ``users`` names the kernels that it is the code of
     unsafe            numbers of errors that are raised after memory of the caller's was written
+    memory, plan      planned bytes, and the plan as text
     """
 
     program: Program
@@ -38,6 +40,8 @@ class CompiledCode:
     sources: Mapping[str, str]
     users: Mapping[str, Sequence[str]]
     unsafe: frozenset[int] = frozenset()
+    memory: Memory | None = None
+    plan: str = ""
 
     @property
     def source(self) -> str:
@@ -45,13 +49,22 @@ class CompiledCode:
         return "\n".join(f"# {', '.join(self.users.get(s, ('routine',)))}\n{text}" for s, text in self.sources.items())
 
     def sections(self) -> dict[str, bytes]:
-        """The parts of a file: an index, constant blocks, object files."""
-        index = {"program": self.program.to_json(), "objects": list(self.objects), "unsafe": sorted(self.unsafe)}
+        """The parts of a file: an index, texts, constant blocks, object files."""
+        index = {
+            "program": self.program.to_json(),
+            "objects": list(self.objects),
+            "unsafe": sorted(self.unsafe),
+            "memory": asdict(self.memory) if self.memory else None,
+        }
         text = {"sources": dict(self.sources), "users": {k: list(v) for k, v in self.users.items()}}
-        parts = {"index": json.dumps(index, separators=(",", ":")).encode(), "source": json.dumps(text).encode()}
+        parts = {"index": dumps(index), "source": dumps(text), "plan": self.plan.encode()}
         parts.update({f"object.{k}": data for k, data in enumerate(self.objects.values())})
         parts.update({f"block.{k}": data for k, data in enumerate(self.program.constants)})
         return parts
+
+
+def dumps(data: Any) -> bytes:
+    return json.dumps(data, separators=(",", ":")).encode()
 
 
 def code_from_sections(parts: Mapping[str, Any], path: str = "<memory>") -> CompiledCode:
@@ -59,50 +72,79 @@ def code_from_sections(parts: Mapping[str, Any], path: str = "<memory>") -> Comp
     from graphc.backends.cpu.runtime import Program
 
     try:
-        index = json.loads(parts["index"])
+        index, text = json.loads(parts["index"]), json.loads(parts["source"])
         blocks = [parts[f"block.{k}"] for k in range(len(index["program"]["constants"]))]
-        program = Program.from_json(index["program"], blocks)
-        objects = {str(name): parts[f"object.{k}"] for k, name in enumerate(index["objects"])}
-        text = json.loads(parts["source"])
-        unsafe = frozenset(map(int, index["unsafe"]))
-        return CompiledCode(program, objects, dict(text["sources"]), dict(text["users"]), unsafe)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise storage.FileFormatError(path, f"holds machine code that is not whole ({error})") from None
+        return CompiledCode(
+            Program.from_json(index["program"], blocks),
+            {str(name): parts[f"object.{k}"] for k, name in enumerate(index["objects"])},
+            {str(symbol): str(source) for symbol, source in text["sources"].items()},
+            {str(symbol): [str(name) for name in names] for symbol, names in text["users"].items()},
+            frozenset(map(int, index["unsafe"])),
+            Memory(**{k: int(v) for k, v in index["memory"].items()}) if index["memory"] else None,
+            parts["plan"].decode(),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise storage.FileFormatError(path, f"holds machine code that is not whole ({error!r})") from None
+
+
+def check_code(code: CompiledCode, graph: Graph, options: Options, path: str) -> None:
+    """Raise FileFormatError where machine code from a file is not that of ``graph``, by the arrays that it takes."""
+    donors = {o: i for i, o in options.donated}
+    passed = [t for k, t in enumerate(graph.input_types) if k not in options.owned]
+    returned = [t for k, t in enumerate(graph.output_types) if donors.get(k) not in options.owned]
+    pairs = (
+        (code.program.inputs, passed),
+        (code.program.outputs, returned),
+        (code.program.owned, [graph.input_types[k] for k in options.owned]),
+    )
+    for specs, types in pairs:
+        if [(s.dtype, tuple(s.shape)) for s in specs] != [(t.dtype.numpy.name, t.shape) for t in types]:
+            raise storage.FileFormatError(path, "holds machine code of another program")
 
 
 def scratch(kernel: Kernel) -> int:
     """Bytes of scratch per thread that a kernel needs."""
     from graphc.backends.cpu import codegen
 
-    if kernel.template == "control" or all(t.size == 0 for t in kernel.body.output_types):
-        return 0
-    return max(step.scratch for step in codegen.lower(kernel).steps)
+    return 0 if kernel.template == "control" else max(step.scratch for step in codegen.lower(kernel).steps)
 
 
 def machine_key() -> str:
     """What machine code was made for and by: code with another key is compiled anew."""
-    return f"{target.target_key()} {target.generator_key()}"
+    return target.machine_key()
 
 
-@functools.cache
+# ------------------------------------------------------------------------------------------------ the cache
+
+_cache = storage.Cache("off", 0)
+
+
 def cache() -> storage.Cache:
-    return storage.Cache()
+    """The disk cache that the environment asks for at present."""
+    global _cache
+    wanted = storage.Cache()
+    if (wanted.dir, wanted.limit_bytes) != (_cache.dir, _cache.limit_bytes):
+        _cache = wanted
+    return _cache
 
 
-def executable_key(graph: Graph, options: Options) -> storage.Fingerprint:
+def key(graph: Graph, options: Options) -> storage.Fingerprint | None:
+    """What the code of a program is found by; None where there is no cache."""
+    if not cache().dir:
+        return None
     return storage.fingerprint(
-        graph=to_text(graph, lines=True),
+        program=to_text(graph),
         constants=sorted(constants(graph)),
+        lines=[f"{line}" for lines in graph.lines.values() for line in lines],
         options=options.to_json(),
-        machine=machine_key(),
-        lowering=target.lowering_key(),
+        **target.machine(),
+        **target.lowering(),
     )
 
 
-def cached(graph: Graph, options: Options) -> CompiledCode | None:
-    """The code of this program from the disk cache."""
-    key = executable_key(graph, options)
-    file = cache().get("executable", key)
+def cached(key: storage.Fingerprint | None) -> CompiledCode | None:
+    """The code of a program from the disk cache."""
+    file = cache().get("executable", key) if key is not None else None
     if file is None:
         return None
     try:
@@ -111,40 +153,80 @@ def cached(graph: Graph, options: Options) -> CompiledCode | None:
         return None
 
 
-def keep(graph: Graph, options: Options, code: CompiledCode) -> None:
-    """Put the code of this program into the disk cache."""
-    cache().put("executable", executable_key(graph, options), {}, code.sections())
+def explain(key: storage.Fingerprint | None) -> str:
+    """Why the code of a program is not in the cache."""
+    return cache().explain("executable", key) if key is not None else "there is none"
 
 
-def build(plan: Plan, options: Options) -> CompiledCode:
-    """Compile a plan: every kernel that the cache does not have yet, and the tape that runs them."""
+def keep(key: storage.Fingerprint | None, code: CompiledCode) -> None:
+    """Put the code of a program into the disk cache."""
+    if key is not None:
+        cache().put("executable", key, {}, code.sections())
+
+
+# ------------------------------------------------------------------------------------------------ compiling
+
+
+def build(plan: Plan, options: Options, seconds: dict[str, float] | None = None) -> CompiledCode:
+    """Compile a plan: every kernel that the cache does not have yet, and the tape that runs them.
+
+    ``seconds`` gets the time of the stages ``emit`` and ``kernels``. Raises NotImplementedError for an op that the backend
+    cannot do, with the user's line.
+    """
     from graphc.backends.cpu.assemble import assemble
 
+    begin = time.perf_counter()
     assembled = assemble(plan, options.owned)
-    objects = compile_sources(assembled.sources)
-    return CompiledCode(assembled.program, objects, assembled.sources, assembled.users, assembled.late_errors)
+    middle = time.perf_counter()
+    objects = compile_sources(assembled.sources, assembled.users)
+    if seconds is not None:
+        seconds.update(emit=middle - begin, kernels=time.perf_counter() - middle)
+    return CompiledCode(
+        assembled.program,
+        objects,
+        assembled.sources,
+        assembled.users,
+        assembled.late_errors,
+        memory_of(plan),
+        str(plan),
+    )
 
 
 _objects: dict[tuple[str, str], bytes] = {}
 
 
-def compile_sources(sources: Mapping[str, str]) -> dict[str, bytes]:
+def compile_sources(sources: Mapping[str, str], users: Mapping[str, Sequence[str]] | None = None) -> dict[str, bytes]:
     """Object code by symbol: from this process, from the disk cache, or compiled now."""
-    machine = machine_key()
-    found = {symbol: _objects[machine, symbol] for symbol in sources if (machine, symbol) in _objects}
+    machine = target.machine()
+    known = target.machine_key()
+    found = {symbol: _objects[known, symbol] for symbol in sources if (known, symbol) in _objects}
+    here = len(found)
     missing = [symbol for symbol in sources if symbol not in found]
-    keys = {symbol: storage.fingerprint(source=sources[symbol], machine=machine) for symbol in missing}
+    keys = {symbol: storage.fingerprint(source=sources[symbol], **machine) for symbol in missing}
     for symbol, file in zip(missing, cache().get_many("kernel", keys.values()), strict=True):
         if file is not None:
             found[symbol] = file.blob("object")
+    stored = len(found) - here
+    explained = not config.get(config.DEBUG)
     for symbol in missing:
         if symbol not in found:
-            from graphc.backends.cpu import native
-
-            found[symbol] = native.compile_kernel(sources[symbol], symbol, target.cpu_name())
+            if not explained:
+                tell(1, f"not in the cache: {cache().explain('kernel', keys[symbol])}")
+                explained = True
+            begin = time.perf_counter()
+            found[symbol] = compile_source(sources[symbol], symbol)
+            names = ", ".join((users or {}).get(symbol, ())) or "routine"
+            tell(1, f"{symbol} ({names}): compiled in {1e3 * (time.perf_counter() - begin):.0f} ms")
             cache().put("kernel", keys[symbol], {"symbol": symbol}, {"object": found[symbol]})
-        _objects[machine, symbol] = found[symbol]
+        _objects[known, symbol] = found[symbol]
+    tell(1, f"{len(sources)} functions: {len(sources) - here - stored} compiled, {stored} from the cache, {here} known")
     return {symbol: found[symbol] for symbol in sources}
+
+
+def compile_source(source: str, symbol: str) -> bytes:
+    from graphc.backends.cpu import native
+
+    return native.compile_kernel(source, symbol, target.cpu_name())
 
 
 class Runner:
@@ -177,6 +259,11 @@ class Runner:
         else:
             self.executable.bind_owned(tuple(arrays))
 
+    @property
+    def owned(self) -> tuple[np.ndarray, ...]:
+        """The arrays that are bound."""
+        return () if self.executable is None else self.executable.owned
+
     def _unbound(self, leaves: Sequence[Any]) -> list[np.ndarray]:
         raise RuntimeError("this program keeps arrays of its own; bind them first")
 
@@ -203,3 +290,6 @@ def profile(executable: Executable, leaves: Sequence[Any], repeat: int) -> Any:
     from graphc.backends.cpu.profile import profile as measure
 
     return measure(executable, leaves, repeat)
+
+
+__all__ = ["CompiledCode", "Runner", "build", "cached", "compile_sources", "keep", "key", "load", "scratch"]

@@ -1,11 +1,11 @@
 """From a memory plan to a program for the runtime: the source of its kernels, their tables, and the tape.
 
-Every kernel becomes code (:mod:`graphc.backends.cpu.codegen`) and a table of frame words; kernels of equal text share the
-code. Stages become stages of the tape, control kernels its loops and branches, around the stages of their bodies.
+Every kernel becomes code (:mod:`graphc.backends.cpu.codegen`) and a table of frame words; kernels of equal text share
+the code. Stages become stages of the tape, control kernels its loops and branches, around the stages of their bodies.
 
-A body's kernels are laid out before its loop is, since a loop has to know which words it moves: a pointer into a slice of
-an operand moves by a slice after each step. Carries alternate between two buffers; the loop then does two steps at a time,
-one in each direction.
+A body's kernels are laid out before its loop is, since a loop has to know which words it moves: a pointer into a
+slice of an operand moves by a slice after each step. Carries alternate between two buffers; the loop then does two
+steps at a time, one in each direction.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Assembled:
 def assemble(plan: Plan, owned: Sequence[int] = ()) -> Assembled:
     """The program of ``plan``.
 
-    ``owned`` are inputs whose memory is bound once rather than passed; outputs that they are donated to are not returned.
-    Raises NotImplementedError for an op that the backend cannot do, naming it and the user's line.
+    ``owned`` are inputs whose memory is bound once rather than passed; outputs that they are donated to are not
+    returned. Raises NotImplementedError for an op that the backend cannot do, naming it and the user's line.
     """
     return _Assembler(plan, tuple(owned)).assemble()
 
@@ -67,8 +67,8 @@ def assemble(plan: Plan, owned: Sequence[int] = ()) -> Assembled:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Byte ``offset`` of a region of the frame. ``moves``: loops that the address is inside of, and the bytes by which each
-    moves it after every iteration."""
+    """Byte ``offset`` of a region of the frame. ``moves``: loops that the address is inside of, and the bytes by
+    which each moves it after every iteration."""
 
     region: str
     index: int = 0
@@ -182,7 +182,11 @@ class _Assembler:
 
     def _output(self, j: int) -> Address:
         donor = self.donor.get(j)
-        return Address("owned", self.owned.index(donor)) if donor in self.owned else Address("output", self.returned.index(j))
+        return (
+            Address("owned", self.owned.index(donor))
+            if donor in self.owned
+            else Address("output", self.returned.index(j))
+        )
 
     def _constants(self, plan: Plan) -> list[Address]:
         """Constant blocks, equal ones once in the whole program."""
@@ -273,7 +277,9 @@ class _Assembler:
         """Enter the errors of a kernel into the table; the number of its body's first node there."""
         base = max(self.errors, default=0) + 1
         for k, node in enumerate(kernel.body.nodes):
-            self.errors[base + k] = f"{node.op.name}: {ERRORS.get(node.op.name, 'failed')} ({_where(plan, kernel, node)})"
+            self.errors[base + k] = (
+                f"{node.op.name}: {ERRORS.get(node.op.name, 'failed')} ({_where(plan, kernel, node)})"
+            )
             if self.written:
                 self.late.add(base + k)
         return base
@@ -332,6 +338,7 @@ class _Assembler:
 
         def step(number: int, loop: _Loop | None, by: int, read: list[Address], written: list[Address]) -> list[_Item]:
             """Step ``number``; inside ``loop`` all slices move on by ``by`` steps."""
+
             def slice_of(address: Address, nbytes: int) -> Address:
                 return address.shifted((start + sign * number) * nbytes).moved(loop, sign * by * nbytes)
 

@@ -36,6 +36,8 @@ EMITTERS = {
     "library": "emit_library",
 }
 LANES = 16
+FITS_CACHE = 2 << 20  # bytes
+PER_BYTE = 0.035  # nanoseconds for a byte that comes from memory, on one thread
 SCRATCH_ALIGNMENT = 64
 
 
@@ -95,7 +97,8 @@ class Code:
     units    work units: more threads than that have nothing to do.
     work     estimated nanoseconds on one thread; decides how many threads are worth waking.
     then     a second kernel over the same arguments and results, run when all threads have finished this one.
-    requires (symbol, source) of the shared routines that it calls: functions with the signature of a kernel, compiled and
+    requires (symbol, source) of the shared routines that it calls: functions with the signature of a kernel, compiled
+    and
              kept like kernels, and loaded with it.
     """
 
@@ -172,8 +175,8 @@ def linear(*terms: tuple[str | int, int]) -> str:
 class Emission:
     """One kernel being written: its table, its prologue and its body.
 
-    Variables that stand for table words are defined in the prologue, at the top of the function, whenever they are first
-    asked for. ``title`` opens the text as a comment; it must not mention what the table holds.
+    Variables that stand for table words are defined in the prologue, at the top of the function, whenever they are
+    first asked for. ``title`` opens the text as a comment; it must not mention what the table holds.
     """
 
     def __init__(self, kernel: Kernel, title: str) -> None:
@@ -236,7 +239,8 @@ class Emission:
     def shared(self, nbytes: int) -> str:
         """A new variable that points to ``nbytes`` of scratch that all threads of the kernel have in common.
 
-        To be asked for before :meth:`scratch`, and in the same order and sizes by every step of a kernel that has several.
+        To be asked for before :meth:`scratch`, and in the same order and sizes by every step of a kernel that has
+        several.
         """
         assert not self._own, "shared scratch comes first"
         name = f"shared{self._shared_regions or ''}"
@@ -294,6 +298,12 @@ class Emission:
         if len(self._lines) == at + 1:
             del self._lines[at:]
 
+    @property
+    def memory_cost(self) -> float:
+        """Nanoseconds that moving all arguments and results takes at least where they do not fit into the caches."""
+        nbytes = sum(t.nbytes for t in self.types)
+        return nbytes * PER_BYTE if nbytes > FITS_CACHE else 0.0
+
     def code(self, units: int, work: float, then: Code | None = None) -> Code:
         """The finished kernel."""
         prologue = ["    " + line for line in self._prologue]
@@ -327,20 +337,21 @@ def alias_scopes(args: tuple[TensorType, ...], results: tuple[TensorType, ...]) 
 # ------------------------------------------------------------------------------------------------ costs
 
 
-#: Estimated cost, in nanoseconds for 16 lanes of f32, of ops that take longer than an addition.
+#: Estimated cost, in nanoseconds for 16 lanes of f32, of ops that take longer than an addition (measured with AVX-512).
 _SLOW = {
-    "div": 2.0, "sqrt": 3.0, "rsqrt": 4.0, "exp": 4.0, "expm1": 6.0, "log": 6.0, "log1p": 7.0, "tanh": 6.0,
-    "sigmoid": 6.0, "erf": 8.0, "sin": 8.0, "cos": 8.0, "atan2": 14.0, "pow": 20.0, "floor_divide": 10.0,
-    "remainder": 10.0, "random_bits": 30.0,
+    "div": 1.2, "sqrt": 1.9, "rsqrt": 4.5, "exp": 1.5, "expm1": 2.5, "log": 5.0, "log1p": 5.0, "tanh": 4.0,
+    "sigmoid": 4.0, "erf": 4.5, "sin": 4.0, "cos": 4.0, "atan2": 5.0, "pow": 20.0, "floor_divide": 30.0,
+    "remainder": 25.0, "random_bits": 20.0,
 }  # fmt: skip
-CHEAP, CONTIGUOUS, STRIDED, SPLAT = 0.3, 1.5, 12.0, 0.3
+#: Nanoseconds for 16 lanes of f32: an addition, and accesses by their stride along the lanes.
+CHEAP, CONTIGUOUS, STRIDED, SPLAT = 0.3, 0.7, 8.0, 0.3
 
 
 def op_cost(node: Node) -> float:
     """Estimated nanoseconds for 16 lanes of an elementwise op."""
     cost = _SLOW.get(node.op.name, CHEAP)
     wide = compute_dtype(node.type.dtype)
-    return cost * 2.5 if wide is f64 else cost * 2 if wide.itemsize == 8 else cost
+    return cost * 3.0 if wide is f64 else cost * 2 if wide.itemsize == 8 else cost
 
 
 def text_size(node: Node) -> int:

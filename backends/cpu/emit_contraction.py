@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 from graphc import config
 from graphc.backends.cpu import tiling
-from graphc.backends.cpu.codegen import CONTIGUOUS, LANES, Code, Emission, NoEmitter, compute_dtype, dtype_name, linear, op_cost
+from graphc.backends.cpu.codegen import LANES, Code, Emission, NoEmitter, compute_dtype, dtype_name, linear
+from graphc.backends.cpu.epilogue import Epilogue
 from graphc.backends.cpu.loops import Axis, Layout, Point, Values, constant_scalar, load_from, merge_axes
 from graphc.ir import Node
 from graphc.passes.access import Access, access
@@ -227,26 +228,25 @@ class _Writer:
     def __init__(self, kernel: Kernel, p: Problem, title: str) -> None:
         self.kernel, self.p = kernel, p
         self.e = Emission(kernel, f"contraction, {len(p.extents)} + {len(p.depth)} axes of {dtype_name(p.dot.type.dtype)}: {title}")
+        self.epilogue = Epilogue(self.e, p.dot, p.layout, p.lane)
         self.index = [f"i{k}" for k in range(len(p.extents))]
         self.sources: dict[Node, str] = {}
 
     def write(self, way: _Way | None) -> Code:
         e, p = self.e, self.p
         blocks = way.blocks if way else cut(p, None, 0)
-        values = Values(e, p.layout)
-        top, per_row, inner = self._levels()
         if way:
             way.prepare(self)
-        values.emit(top, Point((0,) * len(self.index), None))
-        if way is None:
+        else:
             e.line(f"total = splat(0, {dtype_name(p.compute)})", "no products")
+        values = self.epilogue.start()
         units = self._units(blocks)
-        e.line(f"first, last = share({' * '.join(units) or '1'}, 1, thread, threads)")
+        e.line(f"first, last = share({' * '.join(units)}, 1, thread, threads)")
         with e.block("for unit in range(first, last):"):
-            self._decode(blocks)
+            self._decode()
             if way:
                 way.sums(self)
-            self._epilogue(way, values, per_row, inner)
+            self._epilogue(way, values)
         count = blocks.row_blocks * blocks.column_blocks * math.prod(p.extents[k] for k in p.outer)
         return e.code(count, self._work(way))
 
@@ -261,7 +261,7 @@ class _Writer:
         factors = [e.word(blocks.row_blocks, "row_blocks"), e.word(blocks.column_blocks, "column_blocks")]
         return factors + [e.word(p.extents[k], f"n{k}") for k in p.outer]
 
-    def _decode(self, blocks: Blocks) -> None:
+    def _decode(self) -> None:
         """A unit's number → its place: row blocks run fastest, then axes without the right operand, then column blocks."""
         e, p = self.e, self.p
         e.line("row_low = unit % row_blocks * block_rows")
@@ -307,43 +307,16 @@ class _Writer:
 
     # -------------------------------------------------------------------------------------------- epilogue
 
-    def _levels(self) -> tuple[list[Node], list[Node], list[Node]]:
-        """The epilogue's nodes by where they are computed: once, once per row, once per vector."""
-        p, layout = self.p, self.p.layout
-        found: dict[Node, int] = {p.dot: 2}
-        levels: tuple[list[Node], list[Node], list[Node]] = ([], [], [])
-        for node in layout.needed(self.kernel.body.outputs, (p.dot,)):
-            if node is p.dot:
-                continue
-            place = layout.place(node)
-            if place is not None:
-                found[node] = 2 if p.lane is not None and place.strides[p.lane] else 1 if any(place.strides) else 0
-            elif node.op.kind == "random":
-                found[node] = 2
-            else:
-                found[node] = max((found[x] for x in node.inputs if x in found), default=0)
-            levels[found[node]].append(node)
-        return levels
-
-    def _epilogue(self, way: _Way | None, values: Values, per_row: list[Node], inner: list[Node]) -> None:
-        e, p = self.e, self.p
-        row = "row" if p.row is None else self.index[p.row]
-        lane = "j" if p.lane is None else self.index[p.lane]
-        with e.block(f"for {row} in range(row_low, row_high):"):
-            of_row = values.child()
-            of_row.emit(per_row, Point(tuple(self.index), None))
+    def _epilogue(self, way: _Way | None, values: Values) -> None:
+        row = "row" if self.p.row is None else self.index[self.p.row]
+        lane = "j" if self.p.lane is None else self.index[self.p.lane]
+        with self.e.block(f"for {row} in range(row_low, row_high):"):
+            of_row = self.epilogue.row(values, self.index)
             for lanes in self._vectors(lane):
-                inside = of_row.child("" if lanes is None else "_")
-                inside.set(p.dot, "total")
+                total = "total"
                 if way:
-                    name, element = inside.name(p.dot), f"({row} - {way.top}) * width + {lane} - {way.edge}"
-                    text = f"{name} = load(sums, {element}, {way.c_type}, {len(e.types)})"
-                    e.line(text, f"v{e.numbers[p.dot]}: {p.dot.type.dtype} = dot")
-                    inside.set(p.dot, name)
-                at = Point(tuple(self.index), p.lane, lanes)
-                inside.emit(inner, at)
-                for position, node in enumerate(self.kernel.body.outputs, len(self.kernel.body.inputs)):
-                    inside.store(position, node, at)
+                    total = self.epilogue.load_sums(f"({row} - {way.top}) * width + {lane} - {way.edge}")
+                self.epilogue.vector(of_row, self.index, lanes, total)
 
     def _vectors(self, lane: str) -> Iterator[str | int | None]:
         """The loop over whole vectors of a row, then the ragged rest."""
@@ -367,13 +340,9 @@ class _Writer:
             yield "ragged"
 
     def _work(self, way: _Way | None) -> float:
-        p = self.p
-        size = math.prod(p.extents)
-        vectors = size / LANES
-        nodes = [n for n in p.layout.needed(self.kernel.body.outputs, (p.dot,)) if n is not p.dot]
-        epilogue = sum(CONTIGUOUS if p.layout.place(n) else op_cost(n) for n in nodes)
-        epilogue += CONTIGUOUS * (1 + len(self.kernel.body.outputs))
-        return vectors * epilogue + (size * math.prod(p.depth) * way.cost if way else 0.0)
+        size = math.prod(self.p.extents)
+        sums = size * math.prod(self.p.depth) * way.cost if way else 0.0
+        return size / LANES * self.epilogue.cost + sums
 
 
 # ------------------------------------------------------------------------------------------------ ways to build the sums
@@ -609,4 +578,4 @@ class _Lanes(_Way):
                 a = load_from(self.left_at("a_at + k * a_step"), (0, p.along(p.left, p.lane)), p.left.dtype, -1, place)
                 b = load_from(self.right_at("b_at + k * b_step"), (0, p.along(p.right, p.lane)), p.right.dtype, -1, place)
                 e.line(f"total = total + {a} * {b}")
-            e.line(f"store(sums, j - low, total, {self.c_type}, {len(e.types)})")
+            e.line(f"store(sums, j - low, total, {self.c_type}, {w.epilogue.sums_scope})")

@@ -16,7 +16,18 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeVar
 
-from graphc.backends.cpu.codegen import CHEAP, CONTIGUOUS, LANES, SPLAT, STRIDED, Code, Emission, NoEmitter, Pointer, op_cost
+from graphc.backends.cpu.codegen import (
+    CONTIGUOUS,
+    LANES,
+    SPLAT,
+    STRIDED,
+    Code,
+    Emission,
+    NoEmitter,
+    Pointer,
+    op_cost,
+    text_size,
+)  # fmt: skip
 from graphc.backends.cpu.loops import Axis, Layout, Point, Values, constant_scalar, load_from, merge_axes, store_to
 from graphc.ir import Node
 from graphc.passes.access import access, contiguous_strides
@@ -27,17 +38,20 @@ CHUNK = 4096  # places of the vector axis that make one unit where there are out
 TILE = 64  # rows of a transposed read that are done at a time, while its cache lines are near
 TINY = 8  # a last axis shorter than this leaves most lanes empty
 UNIT = 1024  # places below which units are dealt out several at a time
+MOST_SIDE_BY_SIDE = 80  # plain ops in a body of which four copies are worth their code
 
 Strides = tuple[int, ...]
 State = TypeVar("State")
+Emit = Callable[[int, State, Sequence[Point]], State]
 
 # ------------------------------------------------------------------------------------------------ nests of loops
 
 
 @dataclass(frozen=True, slots=True)
 class Nest:
-    """The order of loops over axes of the given ``extents``: units over ``outer`` axes and chunks of the axis ``split``, then
-    vectors along ``vector``, then ``inner`` axes. Without outer axes and chunks, the vector axis is dealt out to the threads."""
+    """The order of loops over axes of the given ``extents``: units over ``outer`` axes and chunks of the axis
+    ``split``, then vectors along ``vector``, then ``inner`` axes. Without outer axes and chunks, the vector axis is
+    dealt out to the threads."""
 
     extents: tuple[int, ...]
     outer: tuple[int, ...]
@@ -55,7 +69,9 @@ class Nest:
         """Units (of a flat nest: places) that go to one thread together."""
         if self.flat:
             return GRAIN
-        places = math.prod(self.chunk if k == self.split else n for k, n in enumerate(self.extents) if k not in self.outer)
+        places = math.prod(
+            self.chunk if k == self.split else n for k, n in enumerate(self.extents) if k not in self.outer
+        )
         return max(1, UNIT // max(places, 1))
 
     @property
@@ -70,7 +86,9 @@ class Nest:
 
     def level(self, strides: Strides) -> int:
         """The loop inside which a place with these strides changes: 0 none, 1 units, 2 vectors, 3 inner axes."""
-        return max((3 if k in self.inner else 2 if k == self.vector else 1 for k, s in enumerate(strides) if s), default=0)
+        return max(
+            (3 if k in self.inner else 2 if k == self.vector else 1 for k, s in enumerate(strides) if s), default=0
+        )
 
 
 def vector_axis(extents: Sequence[int]) -> int:
@@ -95,8 +113,8 @@ def plan_nest(extents: Sequence[int], strides: Iterable[Strides]) -> Nest:
 
 
 def _transposed_axis(extents: Sequence[int], strides: Iterable[Strides], vector: int) -> int | None:
-    """An axis along which an access is contiguous that jumps along the vector axis: it becomes the innermost loop, so that
-    the sixteen cache lines of a vector serve the following ones too."""
+    """An axis along which an access is contiguous that jumps along the vector axis: it becomes the innermost loop, so
+    that the sixteen cache lines of a vector serve the following ones too."""
     for place in strides:
         if abs(place[vector]) > 1:
             for k, stride in enumerate(place):
@@ -106,62 +124,67 @@ def _transposed_axis(extents: Sequence[int], strides: Iterable[Strides], vector:
 
 
 class Loops:
-    """Writes the loops of a nest. The outermost extent is the table word ``n``; ``tag`` keeps several nests apart."""
+    """Writes the loops of a nest. The outermost extent is the table word ``n``; ``tag`` keeps several nests apart.
 
-    def __init__(self, e: Emission, nest: Nest, tag: str = "") -> None:
-        self.e, self.nest, self.tag = e, nest, tag
+    ``width`` vectors are worked on side by side.
+    """
+
+    def __init__(self, e: Emission, nest: Nest, tag: str = "", width: int = 1) -> None:
+        self.e, self.nest, self.tag, self.width = e, nest, tag, width
         self.extents: list[str | int] = list(nest.extents)
         self.extents[0] = e.word(nest.extents[0], f"n{tag}0")
         self.index = [f"i{tag}{k}" for k in range(len(nest.extents))]
 
-    def write(self, emit: Callable[[int, State, Point], State], state: State) -> None:
-        """``emit(level, state, point)`` writes what belongs into the loop of a level (0 to 3, see :meth:`Nest.level`) and
-        returns the state for the loops inside it. Every level occurs, also where it has no loop of its own."""
+    def write(self, emit: Emit[State], state: State) -> None:
+        """``emit(level, state, points)`` writes what belongs into the loop of a level (0 to 3, see
+        :meth:`Nest.level`) and returns the state for the loops inside it. Every level occurs, also where it has no
+        loop of its own. From level 2 on there is a point for each vector."""
         e, nest = self.e, self.nest
-        state = emit(0, state, Point((0,) * len(self.index), None))
+        state = emit(0, state, [Point((0,) * len(self.index), None)])
         if nest.flat:
             e.line(f"start, stop = share({self.extents[nest.vector]}, {nest.grain}, thread, threads)")
-            self._vectors(emit, emit(1, state, self._point()), "start", "stop")
+            self._vectors(emit, emit(1, state, [self._point()]), "start", "stop")
             return
         with share_units(e, self._parts(), nest.grain):
             if nest.split is not None:
                 e.line(f"low = chunk * {nest.chunk}")
                 e.line(f"high = min(low + {nest.chunk}, {self.extents[nest.split]})")
-            self._vectors(emit, emit(1, state, self._point()), *self._range(nest.vector))
+            self._vectors(emit, emit(1, state, [self._point()]), *self._range(nest.vector))
 
     def _parts(self) -> list[tuple[str, str | int]]:
         """What the number of a unit is made of: variables and their extents."""
         parts = [(self.index[k], self.extents[k]) for k in self.nest.outer]
         if self.nest.split is not None:
             extent, chunk = self.extents[self.nest.split], self.nest.chunk
-            parts.append(("chunk", -(-extent // chunk) if isinstance(extent, int) else f"(({extent} + {chunk - 1}) // {chunk})"))
+            whole = -(-extent // chunk) if isinstance(extent, int) else f"(({extent} + {chunk - 1}) // {chunk})"
+            parts.append(("chunk", whole))
         return parts
 
     def _range(self, axis: int) -> tuple[str | int, str | int]:
         return ("low", "high") if axis == self.nest.split else (0, self.extents[axis])
 
-    def _point(self, lanes: str | int | None = None) -> Point:
-        return Point(tuple(self.index), self.nest.vector, lanes)
+    def _point(self, shift: int = 0, lanes: str | int | None = None) -> Point:
+        index = [f"{i} + {shift}" if shift and k == self.nest.vector else i for k, i in enumerate(self.index)]
+        return Point(tuple(index), self.nest.vector, lanes)
 
-    def _vectors(self, emit: Callable[[int, State, Point], State], state: State, first: str | int, last: str | int) -> None:
-        for lanes in ragged(self.e, self.index[self.nest.vector], first, last):
-            self._inner(emit, emit(2, state, self._point(lanes)), self.nest.inner, lanes)
+    def _vectors(self, emit: Emit[State], state: State, first: str | int, last: str | int) -> None:
+        for vectors in vector_loop(self.e, self.index[self.nest.vector], first, last, self.width):
+            points = [self._point(shift, lanes) for shift, lanes in vectors]
+            self._inner(emit, emit(2, state, points), self.nest.inner, points)
 
-    def _inner(
-        self, emit: Callable[[int, State, Point], State], state: State, axes: Sequence[int], lanes: str | int | None
-    ) -> None:
+    def _inner(self, emit: Emit[State], state: State, axes: Sequence[int], points: Sequence[Point]) -> None:
         if not axes:
-            emit(3, state, self._point(lanes))
+            emit(3, state, points)
             return
         low, high = self._range(axes[0])
         with self.e.block(f"for {self.index[axes[0]]} in range({low}, {high}):"):
-            self._inner(emit, state, axes[1:], lanes)
+            self._inner(emit, state, axes[1:], points)
 
 
 @contextlib.contextmanager
 def share_units(e: Emission, parts: Sequence[tuple[str, str | int]], grain: int) -> Iterator[str]:
-    """The loop over this thread's units; yields the variable with a unit's number. ``parts`` are the indices that a unit has and
-    their extents, of which one may be known at run time only; it comes first in the number."""
+    """The loop over this thread's units; yields the variable with a unit's number. ``parts`` are the indices that a
+    unit has and their extents, of which one may be known at run time only; it comes first in the number."""
     ordered = sorted(parts, key=lambda part: isinstance(part[1], int))
     static = math.prod(n for _, n in ordered if isinstance(n, int))
     dynamic = [n for _, n in ordered if isinstance(n, str)]
@@ -175,7 +198,8 @@ def share_units(e: Emission, parts: Sequence[tuple[str, str | int]], grain: int)
 
 
 def split_index(e: Emission, unit: str, parts: Sequence[tuple[str, str | int]]) -> None:
-    """Write the lines that take a number apart into variables, the last of which runs fastest: ``(variable, extent)``."""
+    """Write the lines that take a number apart into variables, the last of which runs fastest: ``(variable,
+    extent)``."""
     extents = [n for _, n in parts[1:]]
     for k, (name, extent) in enumerate(parts):
         stride = math.prod(n for n in extents[k:] if isinstance(n, int))
@@ -183,28 +207,46 @@ def split_index(e: Emission, unit: str, parts: Sequence[tuple[str, str | int]]) 
         e.line(f"{name} = {text}" if k == 0 else f"{name} = {text} % {extent}")
 
 
-def ragged(e: Emission, index: str, first: str | int, last: str | int) -> Iterator[str | int | None]:
-    """Loop ``index`` over ``range(first, last)`` in steps of sixteen: yields None inside the loop over whole vectors, then the
-    number of lanes (an expression) inside a block for the rest. What static extents rule out is left out."""
+#: The vectors of one turn of a loop: how far each is behind the index, and how many lanes it has (None: all)
+Vectors = list[tuple[int, str | int | None]]
+
+
+def vector_loop(e: Emission, index: str, first: str | int, last: str | int, width: int = 1) -> Iterator[Vectors]:
+    """Loop ``index`` over ``range(first, last)``, ``width`` vectors of sixteen at a time; yields the vectors inside
+    the loop, and then inside a block for the rest. What static extents rule out is left out."""
+    step = LANES * width
+    side_by_side: Vectors = [(LANES * c, None) for c in range(width)]
     if isinstance(first, int) and isinstance(last, int):
-        whole, rest = (last - first) // LANES * LANES, (last - first) % LANES
-        if whole == LANES:
+        whole = (last - first) // step * step
+        if whole == step:
             e.line(f"{index} = {first}")
-            yield None
+            yield side_by_side
         elif whole:
-            with e.block(f"for {index} in range({first}, {first + whole}, {LANES}):"):
-                yield None
+            with e.block(f"for {index} in range({first}, {first + whole}, {step}):"):
+                yield side_by_side
+        rest = last - first - whole
         if rest:
             e.line(f"{index} = {first + whole}")
-            yield rest
+            yield [(at, rest - at if rest - at < LANES else None) for at in range(0, rest, LANES)]
         return
-    with e.block(f"for {index} in range({first}, {last} - {LANES - 1}, {LANES}):"):
-        yield None
+    with e.block(f"for {index} in range({first}, {last} - {step - 1}, {step}):"):
+        yield side_by_side
     span = str(last) if first == 0 else f"({last} - {first})"
-    e.line(f"rest = {span} & {LANES - 1}")
-    with e.block("if rest > 0:"):
-        e.line(f"{index} = {last} - rest")
-        yield "rest"
+    e.line(f"rest = {span} & {LANES - 1}" if width == 1 else f"rest = {span} % {step}")
+    if width == 1:
+        with e.block("if rest > 0:"):
+            e.line(f"{index} = {last} - rest")
+            yield [(0, "rest")]
+        return
+    with e.block(f"for {index} in range({last} - rest, {last}, {LANES}):"):
+        e.line(f"lanes_left = min({last} - {index}, {LANES})")
+        yield [(0, "lanes_left")]
+
+
+def ragged(e: Emission, index: str, first: str | int, last: str | int) -> Iterator[str | int | None]:
+    """:func:`vector_loop` over single vectors: yields the number of lanes (an expression), None for all sixteen."""
+    for ((_, lanes),) in vector_loop(e, index, first, last):
+        yield lanes
 
 
 def loop_extents(axes: Sequence[Axis]) -> str:
@@ -231,16 +273,26 @@ def elementwise_loops(kernel: Kernel, layout: Layout) -> Code:
     nest = plan_nest(extents, layout.reads(outputs))
     levels = _levels(layout, nest)
 
-    def emit(level: int, values: Values, at: Point) -> Values:
-        inside = values.child()
-        inside.emit(levels[level], at)
+    def emit(level: int, outer: list[Values], points: Sequence[Point]) -> list[Values]:
+        inside = [outer[min(c, len(outer) - 1)].child(f"_{c}" if len(points) > 1 else None) for c in range(len(points))]
+        inside[0].emit_together(list(zip(inside[1:], points[1:], strict=True)), levels[level], points[0])
         if level == 3:
-            for position, node in enumerate(outputs, len(kernel.body.inputs)):
-                inside.store(position, node, at)
+            for values, at in zip(inside, points, strict=True):
+                for position, node in enumerate(outputs, len(kernel.body.inputs)):
+                    values.store(position, node, at)
         return inside
 
-    Loops(e, nest).write(emit, Values(e, layout))
-    return e.code(nest.units, body_cost(layout, outputs, nest.vector) * math.prod(extents) / LANES)
+    width = 1 if nest.inner else vectors_side_by_side(layout.needed(outputs))
+    Loops(e, nest, width=width).write(emit, [Values(e, layout)])
+    work = body_cost(layout, outputs, nest.vector) * math.prod(extents) / LANES
+    return e.code(nest.units, max(work, e.memory_cost))
+
+
+def vectors_side_by_side(nodes: Iterable[Node]) -> int:
+    """Four vectors where a body is a chain of functions, each of which takes many dependent instructions; otherwise
+    one."""
+    sizes = [text_size(node) for node in nodes]
+    return 4 if sum(size > 1 for size in sizes) > 1 and sum(sizes) <= MOST_SIDE_BY_SIDE else 1
 
 
 def _one_place(e: Emission, layout: Layout) -> None:
@@ -288,8 +340,8 @@ def access_cost(strides: Strides, axis: int | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A box of the result: element ``offset + Σ into[k]·i_k`` of the result is element ``start + Σ of[k]·i_k`` of argument
-    ``position``. A fill reads one element (all strides 0), or is a scalar constant (no position)."""
+    """A box of the result: element ``offset + Σ into[k]·i_k`` of the result is element ``start + Σ of[k]·i_k`` of
+    argument ``position``. A fill reads one element (all strides 0), or is a scalar constant (no position)."""
 
     extents: Strides
     position: int | None
@@ -326,13 +378,15 @@ def copy(kernel: Kernel) -> Code:
 def _copy_step(kernel: Kernel, node: Node, pieces: Sequence[_Piece], then: Code | None) -> Code:
     e = Emission(kernel, f"copy: {node.op.name}")
     work, units = 0.0, 1
-    for number, (shape, group) in enumerate(groupby(pieces, key=lambda piece: (piece.merged(), piece.position is None))):
+    for number, (shape, group) in enumerate(
+        groupby(pieces, key=lambda piece: (piece.merged(), piece.position is None))
+    ):
         same = list(group)
         nest = _write_group(e, f"_{number}_", same, node)
         (extents, of, into), _ = shape
         units = max(units, nest.units)
         work += len(same) * (access_cost(of, nest.vector) + access_cost(into, nest.vector)) * math.prod(extents) / LANES
-    return e.code(units, work, then)
+    return e.code(units, max(work, e.memory_cost), then)
 
 
 def _write_group(e: Emission, tag: str, pieces: Sequence[_Piece], node: Node) -> Nest:
@@ -348,12 +402,12 @@ def _write_group(e: Emission, tag: str, pieces: Sequence[_Piece], node: Node) ->
         assert constant is not None
         fill = e.param(dtype, constant["value"].value.reshape(()), constant)
 
-    def emit(level: int, value: str, at: Point) -> str:
+    def emit(level: int, state: None, points: Sequence[Point]) -> None:
         if level == 3:
+            (at,) = points
             if fill is None:
                 e.line(f"x = {load_from('source', of, dtype, 0, at)}")
             e.line(store_to("target", into, fill or "x", dtype, 1, at))
-        return value
 
     addresses = [
         Pointer(place, element * dtype.itemsize)
@@ -365,7 +419,7 @@ def _write_group(e: Emission, tag: str, pieces: Sequence[_Piece], node: Node) ->
         if fill is None:
             e.line(f"source = pointer(table, {first} + 2 * piece)")
         e.line(f"target = pointer(table, {first + 1} + 2 * piece)")
-        loops.write(emit, "")
+        loops.write(emit, None)
     return nest
 
 
@@ -393,8 +447,8 @@ def _concatenate_pieces(node: Node, kernel: Kernel) -> list[list[_Piece]]:
 
 
 def _pad_pieces(node: Node, kernel: Kernel) -> list[list[_Piece]]:
-    """The operand in its place; around it boxes of the fill value. Where the operand's elements lie apart, the whole result is
-    filled first, and the operand placed in a second step."""
+    """The operand in its place; around it boxes of the fill value. Where the operand's elements lie apart, the whole
+    result is filled first, and the operand placed in a second step."""
     x, fill = node.inputs
     shape, start, step = node.type.shape, node["start"], node["step"]
     strides = contiguous_strides(shape)
@@ -411,7 +465,8 @@ def _pad_pieces(node: Node, kernel: Kernel) -> list[list[_Piece]]:
     if any(abs(by) > 1 and n > 1 for by, n in zip(step, x.type.shape, strict=True)):
         return [[filled((0,) * len(shape), shape)], [placed]]
     ends = [a + (n - 1) * by for a, n, by in zip(start, x.type.shape, step, strict=True)]
-    low, high = [min(a, b) for a, b in zip(start, ends, strict=True)], [max(a, b) + 1 for a, b in zip(start, ends, strict=True)]
+    low = [min(a, b) for a, b in zip(start, ends, strict=True)]
+    high = [max(a, b) + 1 for a, b in zip(start, ends, strict=True)]
     boxes = [placed]
     for k in range(len(shape)):
         before, after = [*low[:k], *(0 for _ in shape[k:])], [*high[:k], *shape[k:]]

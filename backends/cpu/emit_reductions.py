@@ -1,19 +1,22 @@
 """Emitters of kernels with reductions: row (vectors run along the reduced axes) and column (along a kept one).
 
-A unit is one place of the kept axes (row), or up to four vectors of them (column). Its reduced axes are run over once per
-*phase*: phase 0 computes what the reductions of the first level need, phase 1 what those need that depend on their results,
-and so on (softmax: the maximum; the sum of exponentials; the quotients). What a later phase needs again is
+A unit is one place of the kept axes (row), or up to four vectors of them (column). Its reduced axes are run over once
+per *phase*: phase 0 computes what the reductions of the first level need, phase 1 what those need that depend on
+their results, and so on (softmax: the maximum; the sum of exponentials; the quotients). What a later phase needs
+again is
 
 - read again, where it is memory or an output that was stored in full precision,
-- computed again, where that takes an operation or two that cannot round differently (nothing that contracts into an FMA),
-- kept in the thread's scratch, everything else. A producer is never evaluated twice: ``exp(x - max(x))`` would overflow if
+- computed again, where that takes an operation or two that cannot round differently (nothing that contracts into an
+  FMA),
+- kept in the thread's scratch, everything else. A producer is never evaluated twice: ``exp(x - max(x))`` would
+  overflow if
   the two ``x`` were rounded differently.
 
 Rows of a few vectors keep everything in registers instead.
 
-The order of every reduction is fixed by shapes: sixteen lanes (and one or four vectors) run along the axis, sums of floats in
-blocks of at most 128 rows or 2048 elements that are added up, lanes are combined in a tree. Long reductions into few results
-are cut into chunks of a fixed size, whose partial results a second kernel combines.
+The order of every reduction is fixed by shapes: sixteen lanes (and one or four vectors) run along the axis, sums of
+floats in blocks of at most 128 rows or 2048 elements that are added up, lanes are combined in a tree. Long reductions
+into few results are cut into chunks of a fixed size, whose partial results a second kernel combines.
 """
 
 from __future__ import annotations
@@ -24,9 +27,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.backends.cpu.codegen import (
-    LANES, Code, Emission, alias_scopes, compute_dtype, dtype_name, is_narrow, linear, op_cost, text_size,
+    LANES,
+    Code,
+    Emission,
+    alias_scopes,
+    compute_dtype,
+    dtype_name,
+    is_narrow,
+    linear,
+    op_cost,
+    text_size,
 )  # fmt: skip
-from graphc.backends.cpu.emit_loops import UNIT, access_cost, elementwise_loops, loop_extents, ragged, share_units, split_index
+from graphc.backends.cpu.emit_loops import (
+    UNIT,
+    Vectors,
+    access_cost,
+    elementwise_loops,
+    loop_extents,
+    share_units,
+    split_index,
+    vector_loop,
+    vectors_side_by_side,
+)  # fmt: skip
 from graphc.backends.cpu.loops import Axis, Layout, Point, Values, load_from
 from graphc.ir import Node
 from graphc.ops.reduction import highest, lowest
@@ -73,12 +95,13 @@ def _reduction(kernel: Kernel) -> Code:
     writer = _Writer(Emission(kernel, _title(shape)), phases, shape)
     if shape.chunks == 1:
         writer.write()
-        return writer.e.code(shape.threads, cost(phases, shape))
+        return writer.e.code(shape.threads, max(cost(phases, shape), writer.e.memory_cost))
     writer.write_partial()
     combine = _Writer(Emission(kernel, f"{_title(shape)}, combining partial results"), phases, shape)
     combine.write_combined()
     then = combine.e.code(shape.units, shape.chunks * shape.units * len(phases.all_reductions))
-    return writer.e.code(shape.chunks * shape.units, cost(phases, shape), then)
+    work = max(cost(phases, shape), writer.e.memory_cost)
+    return writer.e.code(shape.chunks * shape.units, work, then)
 
 
 def _title(shape: Shape) -> str:
@@ -94,7 +117,11 @@ def cost(phases: Phases, shape: Shape) -> float:
             place = layout.place(node)
             total += op_cost(node) if place is None else access_cost(place.strides, len(shape.axes) - 1)
         total += 1.5 * (len(phases.loaded[q]) + len(phases.saved[q]) + len(phases.stored[q]))
-    vectors = shape.elements / LANES if not shape.is_row else shape.elements / max(shape.length, 1) * -(-shape.length // LANES)
+    vectors = (
+        shape.elements / LANES
+        if not shape.is_row
+        else shape.elements / max(shape.length, 1) * -(-shape.length // LANES)
+    )
     return total * vectors + 8.0 * len(phases.all_reductions) * shape.units
 
 
@@ -104,10 +131,10 @@ def cost(phases: Phases, shape: Shape) -> float:
 class Phases:
     """When each node of a body with reductions is computed.
 
-    A node is *inner* if it changes along the reduced axes; others are known per unit. ``when[node]`` is the phase that an
-    inner node is computed in, and the phase before which any other node is known. ``stored[q]`` are the (numbers of)
-    full-size outputs that phase q writes, ``saved[q]`` the nodes that it puts into scratch, ``loaded[q]`` those that it gets
-    from there or from an output.
+    A node is *inner* if it changes along the reduced axes; others are known per unit. ``when[node]`` is the phase
+    that an inner node is computed in, and the phase before which any other node is known. ``stored[q]`` are the
+    (numbers of) full-size outputs that phase q writes, ``saved[q]`` the nodes that it puts into scratch,
+    ``loaded[q]`` those that it gets from there or from an output.
     """
 
     def __init__(self, layout: Layout, scopes: Sequence[int]) -> None:
@@ -122,7 +149,8 @@ class Phases:
         assert layout.extents is not None
         self.full = [k for k, node in enumerate(self.outputs) if node.type.ndim == len(layout.extents)]
         self.count = 1 + max(
-            [*(self.when[r] - 1 for r in self.all_reductions), *(self.when[self.outputs[k]] for k in self.full)], default=0
+            [*(self.when[r] - 1 for r in self.all_reductions), *(self.when[self.outputs[k]] for k in self.full)],
+            default=0,
         )
         self.reductions = [[r for r in self.all_reductions if self.when[r] - 1 == q] for q in range(self.count)]
         self._sink()
@@ -165,8 +193,8 @@ class Phases:
                 first_use[x] = min(first_use.get(x, use), use)
 
     def _schedule(self, store: dict[int, int], scopes: Sequence[int]) -> bool:
-        """Find what crosses from phase to phase if output k is written in phase ``store[k]``. An output may lie where an
-        argument lies: if that is read in a later phase, delay the output and return True."""
+        """Find what crosses from phase to phase if output k is written in phase ``store[k]``. An output may lie where
+        an argument lies: if that is read in a later phase, delay the output and return True."""
         self.stored = [[k for k in self.full if store[k] == q] for q in range(self.count)]
         self.saved: list[list[Node]] = [[] for _ in range(self.count)]
         self.loaded: list[list[Node]] = [[] for _ in range(self.count)]
@@ -225,16 +253,20 @@ class Phases:
 
     def body_size(self) -> float:
         """The text of the largest phase, counted in plain ops."""
-        sizes = []
-        for q in range(self.count):
-            needed = self.layout.needed(self.wanted(q), self.loaded[q])
-            sizes.append(sum(text_size(n) for n in needed if not self.layout.is_leaf(n)))
-        return max(sizes)
+        return max(sum(map(text_size, self._computed(q))) for q in range(self.count))
+
+    def has_chains(self) -> bool:
+        """Whether a phase gains from vectors that are worked on side by side."""
+        return any(vectors_side_by_side(self._computed(q)) > 1 for q in range(self.count))
+
+    def _computed(self, q: int) -> list[Node]:
+        needed = self.layout.needed(self.wanted(q), self.loaded[q])
+        return [node for node in needed if node in self.inner and not self.layout.is_leaf(node)]
 
     @property
     def splits(self) -> bool:
-        """Whether partial results of chunks can be combined afterwards: one phase, and nothing computed per unit on both
-        sides of it."""
+        """Whether partial results of chunks can be combined afterwards: one phase, and nothing computed per unit on
+        both sides of it."""
         if self.count > 1:
             return False
         before = {n for n in self.known_before(0) if not self.layout.is_leaf(n)}
@@ -246,8 +278,9 @@ class Phases:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The loops: units over ``outer`` kept axes (and ``blocks`` of columns), inside them a loop over ``rows`` (reduced axes that
-    lanes do not run along), and vectors along the last axis, which is reduced in a row kernel and kept in a column kernel.
+    """The loops: units over ``outer`` kept axes (and ``blocks`` of columns), inside them a loop over ``rows``
+    (reduced axes that lanes do not run along), and vectors along the last axis, which is reduced in a row kernel and
+    kept in a column kernel.
 
     ``width`` vectors are worked on at once. ``resident``: all vectors of a row, which then stay in registers.
     ``chunks``: parts of a long reduction, along ``rows`` if there are any, each ``chunk`` long.
@@ -268,16 +301,22 @@ class Shape:
         outer = tuple(k for k, axis in enumerate(axes) if not axis.reduced and k != last)
         rows = tuple(k for k, axis in enumerate(axes) if axis.reduced and k != last)
         vectors, size = -(-axes[last].extent // LANES), phases.body_size()
-        width = 4 if size <= SMALL_BODY else 2 if size <= MEDIUM_BODY and not axes[last].reduced else 1
+        width = 4 if size <= SMALL_BODY or phases.has_chains() else 2 if size <= MEDIUM_BODY else 1
         if any(r.op.combine in (">", "<") for r in phases.all_reductions) and axes[last].reduced:
             width = 1
-        resident = axes[last].reduced and not rows and last > 0 and vectors <= (RESIDENT if size <= MEDIUM_BODY else 1)
+        resident = (
+            axes[last].reduced and not rows and last > 0 and 0 < vectors <= (RESIDENT if size <= MEDIUM_BODY else 1)
+        )
         if not axes[last].reduced:
             width = max(1, min(width, vectors))
         elif last > 0 and vectors < 2 * width:
             width = 1
         shape = Shape(axes, outer, rows, width, resident, 1, 0)
-        if not phases.splits or shape.units * (1 if shape.is_row else shape.blocks) > FEW_UNITS or shape.elements < LONG:
+        if (
+            not phases.splits
+            or shape.units * (1 if shape.is_row else shape.blocks) > FEW_UNITS
+            or shape.elements < LONG
+        ):
             return shape
         if not rows:
             return replace(shape, chunk=CHUNK, chunks=-(-shape.length // CHUNK))
@@ -324,7 +363,8 @@ class Shape:
 
 
 class Accumulator:
-    """The partial result of one reduction, in one variable (argmax and argmin: two) per vector that is worked on at once.
+    """The partial result of one reduction, in one variable (argmax and argmin: two) per vector that is worked on at
+    once.
 
     ``prefix`` tells the sum of a block (``b``) from the whole (``a``).
     """
@@ -370,7 +410,8 @@ class Accumulator:
         return [*found, (self.place(""), self.index_dtype)] if self.is_arg else found
 
     def start(self, suffix: str, along_lanes: bool = False) -> None:
-        """Before the first vector. ``along_lanes``: lanes run along the reduced axis, so that their first places differ."""
+        """Before the first vector. ``along_lanes``: lanes run along the reduced axis, so that their first places
+        differ."""
         self.e.line(f"{self.name(suffix)} = splat({self.identity}, {dtype_name(self.dtype)})")
         if self.is_arg:
             first = "lanes_of" if along_lanes else "splat"
@@ -431,9 +472,9 @@ def literal(dtype: DType, value: float | bool) -> str:
 class _Writer:
     """Writes the loops of a reduction.
 
-    ``i0 i1 …`` are the indices along the axes of the loops, ``r`` numbers the rows where these are several axes. What is
-    computed per unit is held in one :class:`Values` per vector: one in a row kernel (all lanes are the same place), one for
-    each vector of a block of columns.
+    ``i0 i1 …`` are the indices along the axes of the loops, ``r`` numbers the rows where these are several axes. What
+    is computed per unit is held in one :class:`Values` per vector: one in a row kernel (all lanes are the same
+    place), one for each vector of a block of columns.
     """
 
     def __init__(self, e: Emission, phases: Phases, shape: Shape) -> None:
@@ -520,7 +561,8 @@ class _Writer:
             accumulator.update(suffix, next(parts), next(parts) if accumulator.is_arg else "")
 
     def _partials(self) -> list[tuple[str, int, DType, str]]:
-        """Shared scratch for every variable of every accumulator: pointer, alias scope, element type, variable's stem."""
+        """Shared scratch for every variable of every accumulator: pointer, alias scope, element type, variable's
+        stem."""
         vectors = self.shape.chunks * self.shape.units * self.shape.width
         found = []
         for accumulator in self.accumulators.values():
@@ -552,7 +594,8 @@ class _Writer:
                 yield "0"
 
     def _blocks(self) -> Iterator[tuple[list[Values], list[Point]]]:
-        """The vectors of a unit: yields inside a block for full blocks of columns, and inside one for the ragged last one."""
+        """The vectors of a unit: yields inside a block for full blocks of columns, and inside one for the ragged last
+        one."""
         if self.shape.is_row:
             yield [Values(self.e, self.layout, self.suffixes[0])], [Point(tuple(self.index), None)]
             return
@@ -614,8 +657,7 @@ class _Writer:
             if self.shape.is_row:
                 self._row_vectors(values[0], q, current)
             else:
-                for value, at in zip(values, points, strict=True):
-                    self._body(value.child(), q, at, current)
+                self._bodies([value.child() for value in values], points, q, current)
         if self.shape.is_row:
             for accumulator in accumulators:
                 accumulator.merge(suffixes)
@@ -642,7 +684,8 @@ class _Writer:
             split_index(self.e, self.row, [(f"i{k}", self.extents[k]) for k in self.shape.rows])
 
     def _rows_of_block(self, accumulators: Sequence[Accumulator]) -> int | None:
-        """How many rows a block of a float sum has; None: there are so few, or each is so long, that there are no blocks."""
+        """How many rows a block of a float sum has; None: there are so few, or each is so long, that there are no
+        blocks."""
         if not any(a.is_float_sum for a in accumulators):
             return None
         vectors = -(-self.shape.length // LANES) if self.shape.is_row else 1
@@ -652,7 +695,13 @@ class _Writer:
 
     @contextlib.contextmanager
     def _block(
-        self, accumulators: Sequence[Accumulator], suffixes: Sequence[str], low: str | int, high: str | int, size: int, step: int = 1
+        self,
+        accumulators: Sequence[Accumulator],
+        suffixes: Sequence[str],
+        low: str | int,
+        high: str | int,
+        size: int,
+        step: int = 1,
     ) -> Iterator[tuple[Sequence[Accumulator], str]]:
         """A loop over blocks whose float sums are added up; yields the accumulators and the range of one block."""
         blocks = [a.of_blocks() for a in accumulators]
@@ -672,45 +721,49 @@ class _Writer:
         """The loop over the vectors of a row: as many as the shape is wide at once, the rest one by one."""
         e, index = self.e, f"i{self.vector}"
         low, high = (0, self.extents[-1]) if self.shape.rows else (self.low, self.high)
-        suffixes = self.suffixes if accumulators else self.suffixes[:1]
-        step = LANES * len(suffixes)
+        step = LANES * self.shape.width
         long = isinstance(high, str) or high > 2 * BLOCK * LANES
-        blocked = long and any(a.is_float_sum for a in accumulators)
-        if len(suffixes) > 1 or blocked:
+        if long and any(a.is_float_sum for a in accumulators):
             whole: str | int = "whole"
             if isinstance(low, int) and isinstance(high, int):
                 whole = low + (high - low) // step * step
             else:
                 span = f"({high} - {low})" if low else high
                 e.line("whole = " + linear((f"{span} // {step}", step), (low, 1)))
-            if blocked:
-                with self._block(accumulators, suffixes, low, whole, BLOCK * LANES, step) as (blocks, header):
-                    with e.block(f"for {index} in {header}:"):
-                        self._copies(values, q, blocks, suffixes)
-            elif low != whole:
-                with e.block(f"for {index} in range({low}, {whole}, {step}):"):
-                    self._copies(values, q, accumulators, suffixes)
-            low = whole
-        for lanes in ragged(e, index, low, high):
-            self._body(values.child(), q, self._point(0, lanes), accumulators)
+            with self._block(accumulators, self.suffixes, low, whole, BLOCK * LANES, step) as (blocks, header):
+                with e.block(f"for {index} in {header}:"):
+                    self._turn(values, q, [(LANES * c, None) for c in range(self.shape.width)], blocks)
+            for rest in vector_loop(e, index, whole, high):
+                self._turn(values, q, rest, accumulators)
+            return
+        for vectors in vector_loop(e, index, low, high, self.shape.width):
+            self._turn(values, q, vectors, accumulators)
 
-    def _copies(self, values: Values, q: int, accumulators: Sequence[Accumulator], suffixes: Sequence[str]) -> None:
-        for c, suffix in enumerate(suffixes):
-            self._body(values.child(suffix), q, self._point(c * LANES), accumulators)
+    def _turn(self, values: Values, q: int, vectors: Vectors, accumulators: Sequence[Accumulator]) -> None:
+        """Vectors of a row side by side."""
+        points = [self._point(shift, lanes) for shift, lanes in vectors]
+        self._bodies([values.child(suffix) for suffix in self.suffixes[: len(points)]], points, q, accumulators)
 
-    def _body(self, values: Values, q: int, at: Point, accumulators: Sequence[Accumulator]) -> None:
-        """One vector in phase ``q``; ``values`` knows what the unit knows."""
+    def _bodies(
+        self, copies: Sequence[Values], points: Sequence[Point], q: int, accumulators: Sequence[Accumulator]
+    ) -> None:
+        """Vectors in phase ``q``, each with what is known for the unit."""
         phases = self.phases
-        for node in phases.loaded[q]:
-            self.e.line(f"{values.name(node)} = {self._load(node, q, at, values.suffix)}", f"v{self.e.numbers[node]}")
-            values.set(node, values.name(node))
-        values.emit(phases.wanted(q), at)
-        self._update(values, at, accumulators)
-        for node in phases.saved[q]:
-            pointer, scope = self.scratch[node]
-            dtype = dtype_name(compute_dtype(node.type.dtype))
-            self.e.line(f"store({pointer}, {self._scratch_element(at, values.suffix)}, {values[node]}, {dtype}, {scope})")
-        self._store_full(values, q, at)
+        for values, at in zip(copies, points, strict=True):
+            for node in phases.loaded[q]:
+                name = values.name(node)
+                self.e.line(f"{name} = {self._load(node, q, at, values.suffix)}", f"v{self.e.numbers[node]}")
+                values.set(node, name)
+        copies[0].emit_together(list(zip(copies[1:], points[1:], strict=True)), phases.wanted(q), points[0])
+        for values, at in zip(copies, points, strict=True):
+            self._update(values, at, accumulators)
+        for values, at in zip(copies, points, strict=True):
+            for node in phases.saved[q]:
+                pointer, scope = self.scratch[node]
+                dtype = dtype_name(compute_dtype(node.type.dtype))
+                element = self._scratch_element(at, values.suffix)
+                self.e.line(f"store({pointer}, {element}, {values[node]}, {dtype}, {scope})")
+            self._store_full(values, q, at)
 
     def _update(self, values: Values, at: Point, accumulators: Sequence[Accumulator]) -> None:
         """Combine a vector with the accumulators. ``at`` tells the place of its lanes."""
@@ -735,7 +788,8 @@ class _Writer:
         for k in self.phases.stored[q]:
             values.store(len(self.e.kernel.body.inputs) + k, self.phases.outputs[k], at)
 
-    # -------------------------------------------------------------------------------------------- rows that stay in registers
+    # -------------------------------------------------------------------------------------------- rows that stay in
+    # registers
 
     def _resident_rows(self, unit: Values) -> list[tuple[Values, Point]]:
         rows = []
@@ -749,9 +803,11 @@ class _Writer:
         accumulators = [self.accumulators[node] for node in self.phases.reductions[q]]
         for accumulator in accumulators:
             accumulator.start(unit.suffix, True)
-        for values, at in rows:
+        for values, _ in rows:
             values.adopt(unit)
-            values.emit(self.phases.wanted(q), at)
+        (first, at), *others = rows
+        first.emit_together(others, self.phases.wanted(q), at)
+        for values, at in rows:
             view = values.child(unit.suffix)  # all vectors go into the unit's accumulators
             self._update(view, at, accumulators)
             self._store_full(values, q, at)
@@ -778,6 +834,8 @@ class _Writer:
         output = self.phases.output_of(node, q)
         if output is not None:
             position = len(self.e.kernel.body.inputs) + output
-            return load_from(self.e.pointer(position), self.layout.stored(node), node.type.dtype, self.e.scope(position), at)
+            return load_from(
+                self.e.pointer(position), self.layout.stored(node), node.type.dtype, self.e.scope(position), at
+            )
         pointer, scope = self.scratch[node]
         return f"load({pointer}, {self._scratch_element(at, suffix)}, {dtype_name(compute_dtype(node.type.dtype))}, {scope})"

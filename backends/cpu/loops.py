@@ -44,7 +44,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of the loops: the axes of the domain that it runs over, their common extent, and whether it is reduced."""
+    """One axis of the loops: the axes of the domain that it runs over, their common extent, and whether it is
+    reduced."""
 
     members: tuple[int, ...]
     extent: int
@@ -119,7 +120,8 @@ class Layout:
         return low, high, Place(INDEX, 0, self.loop_strides(numbers))
 
     def collapse(self, outputs: Sequence[Node]) -> Layout:
-        """A layout with adjacent axes merged where all that ``outputs`` need is one line in memory, and without axes of 1."""
+        """A layout with adjacent axes merged where all that ``outputs`` need is one line in memory, and without axes
+        of 1."""
         assert self.axes is not None
         strides = [*self.reads(outputs), *(self.stored(node) for node in outputs)]
         result = Layout(self.body, self.extents, [k for axis in self.axes if axis.reduced for k in axis.members])
@@ -153,7 +155,8 @@ class Layout:
 
 
 def merge_axes(axes: Sequence[Axis], strides: Sequence[tuple[int, ...]]) -> tuple[Axis, ...]:
-    """``axes`` without those of extent 1, and with neighbours of one kind merged where each of ``strides`` allows it."""
+    """``axes`` without those of extent 1, and with neighbours of one kind merged where each of ``strides`` allows
+    it."""
     merged: list[tuple[Axis, int]] = []  # with the number of the innermost axis that went in
     for k, axis in enumerate(axes):
         if axis.extent == 1:
@@ -179,8 +182,9 @@ def constant_scalar(node: Node) -> Node | None:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Sixteen places: ``index`` has an int64 expression (or a number) for each axis of the loops, ``axis`` is the one that
-    lanes run along (None: all lanes are the same place), ``lanes`` says how many of them exist (None: all sixteen)."""
+    """Sixteen places: ``index`` has an int64 expression (or a number) for each axis of the loops, ``axis`` is the one
+    that lanes run along (None: all lanes are the same place), ``lanes`` says how many of them exist (None: all
+    sixteen)."""
 
     index: tuple[str | int, ...]
     axis: int | None
@@ -246,8 +250,8 @@ def _index_lanes(place: Place, dtype: DType, at: Point) -> str:
 class Values:
     """The variables that hold a body's nodes at a point, and the lines that make them.
 
-    Variables are named by the node's number in the body (``v3``) and a suffix. A :meth:`child` starts with what is known
-    outside and forgets what is made inside, like the indented block that it is for.
+    Variables are named by the node's number in the body (``v3``) and a suffix. A :meth:`child` starts with what is
+    known outside and forgets what is made inside, like the indented block that it is for.
     """
 
     def __init__(self, e: Emission, layout: Layout | None = None, suffix: str = "") -> None:
@@ -289,12 +293,27 @@ class Values:
             if node not in self._names:
                 self._define(node, at)
 
+    def emit_together(self, others: Sequence[tuple[Values, Point]], wanted: Iterable[Node], at: Point) -> None:
+        """:meth:`emit` here and for ``others`` at their points, node by node in turn. ``others`` know what this one
+        knows.
+
+        The processor looks ahead a few hundred instructions: long chains of functions run side by side only where their
+        instructions are mixed.
+        """
+        copies = [(self, at), *others]
+        for node in self.layout.needed(wanted, self._names):
+            for values, point in copies:
+                if node not in values:
+                    values._define(node, point)
+
     def store(self, position: int, node: Node, at: Point) -> None:
         """Write ``node`` into the contiguous result number ``position`` (arguments count first)."""
         strides = self.layout.stored(node)
         pointer = self.e.pointer(position)
         scope = self.e.scope(position)
-        self.e.line(store_to(pointer, strides, self[node], node.type.dtype, scope, at), self._result_comment(position, node))
+        self.e.line(
+            store_to(pointer, strides, self[node], node.type.dtype, scope, at), self._result_comment(position, node)
+        )
 
     def _result_comment(self, position: int, node: Node) -> str:
         return f"out{position - len(self.e.kernel.body.inputs)} = v{self.e.numbers[node]}"
@@ -324,7 +343,11 @@ class Values:
     def _define_place(self, node: Node, place: Place, at: Point) -> None:
         key = (place, node.type.dtype)
         if key not in self._loads:
-            text = _index_lanes(place, node.type.dtype, at) if place.position == INDEX else load(self.e, place, node.type.dtype, at)
+            text = (
+                _index_lanes(place, node.type.dtype, at)
+                if place.position == INDEX
+                else load(self.e, place, node.type.dtype, at)
+            )
             name = self.name(node)
             label = f"iota, {place.strides}" if place.position == INDEX else f"in{place.position}"
             self.e.line(f"{name} = {text}", f"v{self.e.numbers[node]}: {node.type.dtype} = {label}")

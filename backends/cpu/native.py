@@ -19,7 +19,6 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -448,15 +447,6 @@ def compile_kernel(source: str, name: str, cpu: str | None = None, namespace: Ma
     set()
     """
     return _object(llvm_text(source, name, cpu, namespace), name, cpu)
-
-
-def compile_kernels(sources: Mapping[str, str], cpu: str | None = None) -> dict[str, bytes]:
-    """:func:`compile_kernel` for many: objects by name.  LLVM works on one kernel while Numba reads the next."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="graphc-llvm") as pool:
-        waiting = {
-            name: pool.submit(_object, llvm_text(source, name, cpu), name, cpu) for name, source in sources.items()
-        }
-        return {name: future.result() for name, future in waiting.items()}
 
 
 def assembly(source: str, name: str, cpu: str | None = None, namespace: Mapping[str, Any] | None = None) -> str:

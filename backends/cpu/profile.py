@@ -20,6 +20,7 @@ from llvmlite import ir
 from graphc.backends.cpu import CompiledCode, Runner, compile_sources
 from graphc.backends.cpu.assemble import _Assembler
 from graphc.backends.cpu.runtime import Call, TapeBuilder, Word
+from graphc.executable import operations
 from graphc.passes.schedule import Kernel, Schedule
 
 CLOCK = "graphc_clock"
@@ -148,7 +149,7 @@ def profile(executable: Any, leaves: Sequence[Any], repeat: int) -> Profile:
     objects = {**compile_sources(sources), CLOCK: clock_object()}
     runner = Runner(CompiledCode(assembled.program, objects, {}, {}, assembled.late_errors), options.threads)
     if options.owned:
-        runner.bind([np.array(a, order="C") for a in executable.runner.executable.owned])
+        runner.bind([np.array(a, order="C") for a in executable.runner.owned])
     copies = [np.array(v) if isinstance(v, np.ndarray) else v for v in leaves]
     runner.call(copies)
     times[:] = 0
@@ -181,24 +182,8 @@ def describe(kernel: Kernel | None, schedule: Schedule | None, runs: float, micr
     values = [schedule.values[v].type for v in (*kernel.args, *kernel.results)]
     lines = tuple(str(line) for line in schedule.lines(kernel))
     return Row(
-        kernel.name, kernel.template, runs, microseconds, sum(t.nbytes for t in values), operations(kernel), lines
+        kernel.name, kernel.template, runs, microseconds, sum(t.nbytes for t in values), operations(kernel.body), lines
     )
-
-
-def operations(kernel: Kernel) -> float:
-    """Floating-point operations: two per multiply-add of a contraction, one per element of anything else."""
-    total = 0.0
-    for node in kernel.body.nodes:
-        if node.op.kind == "contraction":
-            depth = 1
-            for axis in node["contract"][0]:
-                depth *= node.inputs[0].type.shape[axis]
-            total += 2.0 * node.type.size * depth
-        elif node.op.kind == "elementwise" and node.op.name not in ("iota", "cast"):
-            total += node.type.size
-        elif node.op.kind == "reduction":
-            total += node.inputs[0].type.size
-    return total
 
 
 # ------------------------------------------------------------------------------------------------ the clock

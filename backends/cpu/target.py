@@ -1,61 +1,110 @@
-"""The machine that code is compiled for, and the key of everything that code generation depends on. Needs no Numba."""
+"""The machine that code is compiled for, and the keys of everything that code generation depends on. Needs no Numba."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import importlib.metadata
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import llvmlite.binding as llvm
+import numpy as np
 
 from graphc import config
 
-
-@functools.cache
-def _key(cpu: str) -> str:
-    llvm.initialize_native_target()
-    triple = llvm.get_process_triple()
-    if cpu == "host":
-        return f"{triple} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
-    return f"{triple} {cpu}"
+#: What a host must have to run code for the levels of x86-64.
+LEVELS = {
+    "x86-64-v2": ("sse4.2", "popcnt"),
+    "x86-64-v3": ("avx2", "bmi2", "fma", "f16c"),
+    "x86-64-v4": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+}
 
 
 def cpu_name() -> str | None:
-    """The CPU to compile for as the code generator takes it: None is this machine's."""
+    """The CPU to compile for as the code generator takes it: None is this machine's.
+
+    Raises ConfigError where GRAPHC_CPU asks for instructions that this machine does not have: code runs where it was made.
+    """
     name = config.get(config.CPU)
-    return None if name == "host" else name
+    if name == "host":
+        return None
+    missing = [feature for feature in LEVELS.get(name, ()) if not host_features().get(feature)]
+    if missing:
+        raise config.ConfigError(f"GRAPHC_CPU={name!r}: this machine has no {', '.join(missing)}")
+    return name
 
 
-def target_key() -> str:
-    """Triple, CPU and features of what code is compiled for."""
-    return _key(config.get(config.CPU))
+@functools.cache
+def host_features() -> dict[str, bool]:
+    llvm.initialize_native_target()
+    return dict(llvm.get_host_cpu_features())
+
+
+@functools.cache
+def _machine(cpu: str) -> dict[str, str]:
+    host_features()
+    host = cpu == "host"
+    return {
+        "triple": llvm.get_process_triple(),
+        "cpu": llvm.get_host_cpu_name() if host else cpu,
+        "features": llvm.get_host_cpu_features().flatten() if host else "",
+        "numba_version": version("numba"),
+        "llvmlite_version": version("llvmlite"),
+        "generator": generator_key(),
+    }
+
+
+def machine() -> dict[str, str]:
+    """What machine code is made for and by, as fields of a fingerprint."""
+    return dict(_machine(config.get(config.CPU)))
+
+
+def machine_key() -> str:
+    """The same as one text: code with another key is compiled anew."""
+    return "; ".join(machine().values())
+
+
+def lowering() -> dict[str, str]:
+    """What else lies between a traced graph and machine code, as fields of a fingerprint."""
+    return {
+        "graphc_code": lowering_key(),
+        "numpy_version": np.__version__,  # folds constants
+        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "disabled_passes": ", ".join(config.get(config.DISABLE)),
+    }
 
 
 @functools.cache
 def generator_key() -> str:
-    """A hash of the code generator itself and the versions of what it stands on."""
-    sha = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("**/*.py")):
-        sha.update(path.read_bytes())
-    for package in ("numba", "llvmlite"):
-        try:
-            sha.update(f"{package} {importlib.metadata.version(package)}".encode())
-        except importlib.metadata.PackageNotFoundError:
-            sha.update(f"{package} none".encode())
-    return sha.hexdigest()[:16]
+    """A hash of the code generator itself."""
+    return hash_of(Path(__file__).parent.glob("**/*.py"))
 
 
 @functools.cache
 def lowering_key() -> str:
-    """A hash of everything between a traced graph and machine code: ops, passes and this backend."""
-    sha = hashlib.sha256(generator_key().encode())
-    root = Path(__file__).resolve().parents[1]
+    """A hash of the sources between a traced graph and machine code: ops, passes and this backend."""
     import graphc
     import graphc.passes
 
-    for folder in (*graphc.passes.__path__, Path(graphc.__file__).parent):
-        for path in sorted(Path(folder).rglob("*.py")):
-            if root not in path.parents:
-                sha.update(path.read_bytes())
+    backends = Path(__file__).resolve().parents[1]
+    folders = (*map(Path, graphc.passes.__path__), Path(graphc.__file__).parent)
+    found = (path for folder in folders for path in folder.rglob("*.py") if backends not in path.resolve().parents)
+    return hash_of(found) + generator_key()
+
+
+def hash_of(paths: Iterable[Path]) -> str:
+    sha = hashlib.sha256()
+    for path in sorted(paths):
+        data = path.read_bytes()
+        sha.update(f"{path.name} {len(data)}\n".encode())
+        sha.update(data)
     return sha.hexdigest()[:16]
+
+
+def version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"

@@ -8,6 +8,8 @@ In kernel source (pointers, then int64; strides count elements; literals last)
     ``tile_pack(x, x_step, x_column, y, depth, columns, dtype, width)``
     ``tile_dots(x, x_row, y, y_row, out, count, depth, accumulate, dtype)``
     ``add_first(out, j, x, accumulate, dtype)``   out[j] = (out[j] +) lane 0 of x
+    ``load_where(p, i, mask, dtype)``   ``gather_where(p, places, mask, dtype)``   lanes outside the mask are 0, not read
+    ``transpose_block(x, i, row, dtype, y, j, width)``   ``address(p)``
 """
 
 from __future__ import annotations
@@ -278,3 +280,50 @@ def address(p: types.Type) -> tuple[types.Type, Emit]:
     """A pointer as int64: equal for what is written in place."""
     simd.need(p, pointer=True)
     return types.int64, lambda b, p: b.ptrtoint(p, I64)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# reading windows: the lanes of a mask
+
+
+def _where(
+    p: types.Type, place: types.Type, mask: types.Type, dtype: types.Type, vector: bool
+) -> tuple[types.Type, Emit]:
+    simd.need(p, pointer=True)
+    if vector:
+        simd.vec_dtype(place)
+    else:
+        simd.need(place)
+    if simd.vec_dtype(mask) is not simd.bool_:
+        raise simd.typing_error(f"the mask must be a bool vector, not {mask}")
+    d = dtype_of(dtype)
+    memory = d if d.compute is d else simd.u16
+
+    def emit(b: ir.IRBuilder, p: ir.Value, place: ir.Value, mask: ir.Value, _: Any) -> ir.Value:
+        if vector:
+            wide = simd.convert(simd.Value(b, simd.vec_dtype(place_type), place), simd.i64)
+            address = b.gep(p, [wide.ir], source_etype=d.memory)
+            address.type = simd.vector_type(POINTER)  # llvmlite takes the base's type for the result's
+            name = f"llvm.masked.gather.{memory.suffix}.v{W}p0"
+        else:
+            address = simd.element(b, p, place, d)
+            name = f"llvm.masked.load.{memory.suffix}.p0"
+        arguments = [address, ir.Constant(I32, d.itemsize), mask, ir.Constant(memory.llvm, None)]
+        function = simd.intrinsic(b.module, name, memory.llvm, [a.type for a in arguments])
+        loaded = simd.Value(b, memory, b.call(function, arguments))
+        return (loaded if d.compute is d else simd.widen(loaded, d)).ir
+
+    place_type = place
+    return simd.Vec(d), emit
+
+
+@simd.primitive
+def load_where(p: types.Type, i: types.Type, mask: types.Type, dtype: types.Type) -> tuple[types.Type, Emit]:
+    """Sixteen elements from p + i on, those in the mask; 0 in the other lanes, which are not read."""
+    return _where(p, i, mask, dtype, vector=False)
+
+
+@simd.primitive
+def gather_where(p: types.Type, places: types.Type, mask: types.Type, dtype: types.Type) -> tuple[types.Type, Emit]:
+    """The elements at ``places`` after p, those in the mask; 0 in the other lanes, which are not read."""
+    return _where(p, places, mask, dtype, vector=True)

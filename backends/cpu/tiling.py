@@ -14,6 +14,7 @@ Everything here is text and numbers; the machine code is emitted by :mod:`graphc
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 from graphc.types import DType, bf16, f16, f32
@@ -138,17 +139,26 @@ def pack(element: DType, width: int) -> Routine:
     Columns beyond the last are 0.
     """
     symbol = pack_symbol(element.name, width)
-    group, e, c = min(width, W), element.name, compute(element).name
+    group, e, c = math.gcd(width, W), element.name, compute(element).name
     whole = group == W
+    # Blocks of 16 columns would cross from one panel into the next where 16 does not divide the width.
+    blocks = _BLOCKS.format(e=e, width=width, group=group) if group == min(width, W) else ""
     return symbol, _PACK.format(
         symbol=symbol,
         e=e,
         width=width,
         group=group,
+        blocks=blocks,
         load=f"load(x, j + k * x_step, {e}, 0)" if whole else f"load_masked(x, j + k * x_step, {e}, 0, {group})",
         store=f"store(y, into + k * {width}, v, {c}, 1)" if whole else f"store_masked(y, into + k * {width}, v, {c}, 1, {group})",
     )
 
+
+_BLOCKS = """\
+        while x_step == 1 and columns - j >= {group} and k + 16 <= depth:
+            transpose_block(x, j * x_column + k, x_column, {e}, y, into + k * {width}, {width})
+            k = k + 16
+"""
 
 _PACK = """\
 def {symbol}(table, thread, threads):
@@ -177,10 +187,7 @@ def {symbol}(table, thread, threads):
     for j in range(0, last, {group}):
         into = j // {width} * {width} * depth + j % {width}
         k = low
-        while x_step == 1 and columns - j >= {group} and k + 16 <= depth:
-            transpose_block(x, j * x_column + k, x_column, {e}, y, into + k * {width}, {width})
-            k = k + 16
-        while k < depth:
+{blocks}        while k < depth:
             v = load_strided(x, j * x_column + k * x_step, x_column, {e}, 0, min(columns - j, {group}))
             {store}
             k = k + 1

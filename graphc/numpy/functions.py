@@ -24,6 +24,7 @@ from graphc.tracing import (
     operands,
     operate,
     promote,
+    same_kind,
     to_node,
     to_tracer,
     type_of,
@@ -338,8 +339,12 @@ def matmul(x1: Any, x2: Any, *, dtype: Any = None) -> Tracer:
     k1, k2 = x.type.shape[-1], y.type.shape[max(y.type.ndim - 2, 0)]
     if k1 != k2:
         raise GraphError(f"matmul: {x.type} @ {y.type}: the inner lengths {k1} and {k2} differ")
-    if x.type.ndim > 2 or y.type.ndim > 2:
-        x, y = align_batches(x, y)
+    if y.type.ndim <= 2:  # no batch: all leading axes of x are rows of one contraction
+        return wrap(boolean_dot(ops.matmul, x, y))
+    if x.type.ndim == 1:
+        batch, contract = ((), ()), ((0,), (y.type.ndim - 2,))
+        return wrap(boolean_dot(lambda p, q: ops.dot(p, q, batch=batch, contract=contract), x, y))
+    x, y = align_batches(x, y)
     return wrap(boolean_dot(ops.matmul, x, y))
 
 
@@ -360,12 +365,8 @@ def boolean_dot(function: Callable[..., Node], x: Node, y: Node) -> Node:
 
 
 def align_batches(x: Node, y: Node) -> tuple[Node, Node]:
-    """Leading axes of matmul operands broadcast together. An operand without any stays as it is where that is free."""
+    """Leading axes of matmul operands, which are matrices or stacks of them, broadcast together."""
     bx, by = x.type.shape[:-2], y.type.shape[:-2]
-    if y.type.ndim == 1:
-        return x, ops.broadcast(y, (*bx, *y.type.shape), (len(bx),)) if bx else y
-    if x.type.ndim == 1:
-        return (ops.broadcast(x, (*by, *x.type.shape), (len(by),)) if by else x), y
     try:
         lead = np.broadcast_shapes(bx, by)
     except ValueError:
@@ -674,7 +675,7 @@ def concatenate(arrays: Any, axis: Any = 0, out: Any = None, dtype: Any = None, 
         note_widening(element, parts)
     for part in parts:
         have = element_type(part)
-        if not (have.is_inexact and element.is_inexact or np.can_cast(have.numpy, element.numpy, casting)):
+        if not (same_kind(have, element) if casting == "same_kind" else np.can_cast(have.numpy, element.numpy, casting)):  # type: ignore[arg-type]
             raise TypeError(f"Cannot cast array data from {have} to {element} according to the rule {casting!r}")
     nodes = [to_node(p, element) for p in parts]
     if axis is None:
@@ -764,8 +765,9 @@ def linspace(
 ) -> Any:
     if retstep or axis != 0:
         raise UnsupportedError("np.linspace with retstep or axis is not traced")
-    low, high = strong(start), strong(stop)
-    places = np.arange(num).reshape(-1, *(1,) * max(low.ndim, high.ndim))
+    element = promote(start, stop, 0.0)
+    low, high = wrap(to_node(start, element)), wrap(to_node(stop, element))
+    places = np.arange(num).astype(element.numpy).reshape(-1, *(1,) * max(low.ndim, high.ndim))
     step = (high - low) / max(num - 1 if endpoint else num, 1)
     result = low + places * step
     return result if dtype is None else result.astype(dtype)

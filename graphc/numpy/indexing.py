@@ -20,11 +20,12 @@ from graphc.tracing import (
     METHODS,
     Tracer,
     View,
-    apply_ufunc,
     broadcast_together,
     cast_back,
+    check_cast,
     current_trace,
     is_tracer,
+    promote,
     to_node,
     to_tracer,
     wrap,
@@ -297,7 +298,7 @@ def ufunc_at(ufunc: Any, x: Any, index: Any, value: Any = None) -> None:
     if ufunc not in COMBINES or value is None:
         raise UnsupportedError(f"np.{ufunc.__name__}.at is not traced (at {where()})")
     change = to_tracer(value)
-    cast_back(ufunc, x, wrap(ops.convert(ops.zeros(x._node.type), apply_ufunc(ufunc, x, change)._node.type.dtype)))
+    check_cast(ufunc, promote(x, change), x._node.type.dtype)
     change = -change if ufunc is np.subtract else change
     scatter_into(x, selection(index, x.shape, arrays=True), change, COMBINES[ufunc])
 

@@ -121,6 +121,18 @@ def cube_root(x: Node) -> Node:
     return ops.select(ops.lt(x, ops.zeros(x.type)), ops.neg(root), root)
 
 
+def hypot(x: Node, y: Node) -> Node:
+    """√(x² + y²) scaled by the larger one, so that squares neither overflow nor vanish; infinite where x or y is."""
+    largest = ops.stop_gradient(ops.maximum(ops.abs_(x), ops.abs_(y)))
+    infinite = ops.eq(largest, ops.like(x, np.inf))
+    either = ops.bit_or(*[ops.eq(ops.abs_(v), ops.like(v, np.inf)) for v in (x, y)])
+    usable = ops.bit_and(ops.gt(largest, ops.zeros(x.type)), ops.bit_not(infinite))
+    scale = ops.select(usable, largest, ops.like(x, 1))
+    a, b = ops.div(x, scale), ops.div(y, scale)
+    root = ops.mul(scale, ops.sqrt(ops.add(ops.mul(a, a), ops.mul(b, b))))
+    return ops.select(either, ops.like(x, np.inf), root)
+
+
 def reciprocal(x: Node) -> Node:
     """1 / x; of integers, rounded towards 0, it is not 0 for 1 and -1 alone."""
     one = ops.like(x, 1)
@@ -205,7 +217,7 @@ UFUNCS.update(
         np.arccos: arccos,
         np.arctanh: arctanh,
         np.arctan: lambda x: ops.atan2(x, ops.like(x, 1)),
-        np.hypot: lambda x, y: ops.sqrt(ops.add(ops.mul(x, x), ops.mul(y, y))),
+        np.hypot: hypot,
         np.deg2rad: lambda x: ops.mul(x, ops.like(x, float(np.pi / 180))),
         np.rad2deg: lambda x: ops.mul(x, ops.like(x, float(180 / np.pi))),
         np.maximum: ops.maximum,
@@ -285,6 +297,8 @@ def operator_power(x: Any, y: Any) -> Any:
             return operate(np.power, wrap(to_node(x, f64), True), float(y))
         np.asarray(y, element.numpy)  # OverflowError for an exponent that the type does not hold, as in NumPy
         return wrap(ops.integer_pow(to_node(x), exponent=y), x._weak)
+    if element is bool_ and type(y) is int and y == 2:
+        return operate(np.square, x)
     return operate(np.power, x, y)
 
 
