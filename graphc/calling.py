@@ -159,6 +159,15 @@ def take_leaves(signature: Signature, names: Sequence[str], args: Sequence[Any],
     return dynamic
 
 
+def check_types(signature: Signature, leaves: Sequence[Any], names: Sequence[str]) -> None:
+    """Raise TypeError, with its name, for a leaf that is not of the type that the signature has at its place."""
+    wanted = [kind for kind in signature.leaves if isinstance(kind, ArrayLeaf)]
+    for kind, leaf, name in zip(wanted, leaves, names, strict=True):
+        found = array_leaf(leaf, lambda name=name: name)  # type: ignore[misc]
+        if found != kind:
+            raise TypeError(f"{name}: expected {kind}, got {found}")
+
+
 def take(tree: Tree, value: Any, path: str, leaves: list[Any]) -> None:
     """Append the leaves of ``value``, which must nest as ``tree`` does, in the order of ``tree``."""
     if tree.kind == "leaf":

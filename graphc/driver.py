@@ -19,11 +19,11 @@ from dataclasses import replace
 from typing import Any
 
 from graphc import config
-from graphc.calling import Match, Signature, matcher, signature_of
+from graphc.calling import Match, Signature, signature_of
 from graphc.executable import Executable, Options
 from graphc.ir import Graph, Node, users
 from graphc.tracing import Spec, current_trace, leaf_names, root_name, trace_program
-
+from graphc.types import TensorType
 
 BACKENDS = ("cpu", "reference")
 #: So many quick ways are tried, those used last first, before a call is looked up by its signature.
@@ -95,9 +95,9 @@ class Compiled:
 
     def _prefer(self, exe: Executable) -> None:
         """Try the quick way to ``exe`` first from now on."""
-        match = matcher(exe.signature)
-        if match is not None:
-            self._quick = ((match, exe.call_leaves), *self._quick[: QUICK - 1])
+        way = (exe.match, exe.call_leaves)
+        if exe.match is not None and way not in self._quick:
+            self._quick = (way, *self._quick[: QUICK - 1])
 
     def _compile(self, key: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Executable:
         begin = time.perf_counter()
@@ -206,25 +206,32 @@ def match_donations(graph: Graph, donated: Iterable[int]) -> tuple[tuple[int, in
     if not donated:
         return ()
     readers = users(graph.nodes)
-    near = sorted(
-        (distance, i, o)
-        for i in donated
-        for o, distance in distances(graph, graph.inputs[i], readers).items()
-    )
+    near = sorted((d, i, o) for i in donated for o, d in distances(graph, graph.inputs[i], readers).items())
     pairs: dict[int, int] = {}
-    for _, i, o in [*near, *((0, i, o) for i in donated for o in range(len(graph.outputs)))]:
-        if i not in pairs and o not in pairs.values() and graph.inputs[i].type == graph.outputs[o].type:
+    taken: set[int] = set()
+    for _, i, o in near:
+        if i not in pairs and o not in taken:
             pairs[i] = o
+            taken.add(o)
+    free: dict[TensorType, list[int]] = {}
+    for o in reversed(range(len(graph.outputs))):
+        if o not in taken:
+            free.setdefault(graph.outputs[o].type, []).append(o)
+    for i in donated:
+        left = free.get(graph.inputs[i].type)
+        if i not in pairs and left:
+            pairs[i] = left.pop()
     return tuple(sorted(pairs.items()))
 
 
-def distances(graph: Graph, start: Node, readers: Mapping[Node, Sequence[Node]]) -> dict[int, int]:
+def distances(graph: Graph, start: Node, readers: Mapping[Node, Sequence[Node]], most: int = 16) -> dict[int, int]:
     """Outputs that elementwise nodes of one type lead to from ``start``, with the number of nodes between."""
     found = {start: 0}
     pending = [start]
     for node in pending:
         for reader in readers.get(node, ()):
-            if reader not in found and reader.op.kind == "elementwise" and reader.type == start.type:
+            alike = reader.op.kind == "elementwise" and reader.type == start.type
+            if alike and reader not in found and found[node] < most:
                 found[reader] = found[node] + 1
                 pending.append(reader)
     return {o: found[node] for o, node in enumerate(graph.outputs) if node in found}

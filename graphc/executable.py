@@ -17,9 +17,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphc import config
-from graphc.calling import NUMBERS, ArrayLeaf, Leaf, Signature, StaticLeaf, rebuilder, take_leaves
+from graphc.calling import (
+    NUMBERS,
+    ArrayLeaf,
+    Leaf,
+    Match,
+    Signature,
+    StaticLeaf,
+    matcher,
+    rebuilder,
+    take_leaves,
+)
 from graphc.ir import Graph
 from graphc.tracing import Program, Tracer, current_trace, root_name, to_node, wrap
+from graphc.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,9 @@ class Executable:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.options.owned:
             raise TypeError("this program keeps its parameters in a training step: call the step")
+        leaves = self.match(args, kwargs) if self.match is not None else None
+        if leaves is not None:
+            return self.call_leaves(leaves)
         leaves = take_leaves(self.signature, self.parameters, args, kwargs)
         if any(isinstance(leaf, Tracer) for leaf in leaves):
             return self._inline(leaves)
@@ -170,6 +184,11 @@ class Executable:
     def call_leaves(self, leaves: Sequence[Any]) -> Any:
         """Run on the arrays and numbers among the arguments, in order."""
         return self._rebuild(self.runner.call(leaves))
+
+    def nest_results(self, tree: Tree) -> None:
+        """Return results in another nesting of as many leaves."""
+        self.program = replace(self.program, out_tree=tree)
+        self._rebuild = rebuilder(tree)
 
     def _inline(self, leaves: Sequence[Any]) -> Any:
         """The program as a node of the one that is being traced."""
@@ -200,6 +219,11 @@ class Executable:
                 number = NUMBERS[a.type.dtype.kind] if a.weak else None
                 leaves.append(ArrayLeaf(a.type.dtype.numpy, a.type.shape, number))
         return Signature(self.program.in_tree, tuple(leaves))
+
+    @functools.cached_property
+    def match(self) -> Match | None:
+        """Takes the leaves out of a call of exactly this signature, see :func:`graphc.calling.matcher`."""
+        return matcher(self.signature)
 
     @functools.cached_property
     def parameters(self) -> tuple[str, ...]:

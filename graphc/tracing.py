@@ -276,9 +276,13 @@ def weak_kind(value: Any) -> type | None:
 
 def promote(*values: Any) -> DType:
     """The element type of arithmetic on ``values``: NumPy 2's rule; f16 and bf16 as in JAX."""
-    kinds = [weak_kind(v) for v in values]
-    strong = [element_type(v) for v, kind in zip(values, kinds, strict=True) if kind is None]
-    weak = [kind for kind in kinds if kind is not None]
+    return common_type([weak_kind(v) or element_type(v) for v in values])
+
+
+def common_type(given: Sequence[DType | type]) -> DType:
+    """:func:`promote` of element types; bool, int and float stand for weak numbers."""
+    strong = [t for t in given if isinstance(t, DType)]
+    weak = [t for t in given if not isinstance(t, DType)]
     if f16 in strong or bf16 in strong:
         return promote_half(strong, weak)
     return dtype(np.result_type(*[t.numpy for t in strong], *[kind() for kind in weak]))

@@ -2,57 +2,107 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 import os
 import threading
+import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphc import config
-from graphc.driver import leaf_signature
-from graphc.executable import Executable, Options, tree_from_json, tree_to_json, version
+from graphc.calling import Match, Signature, check_types, matcher, rebuilder, signature_of, take_leaves
+from graphc.driver import QUICK, chosen_options, label
+from graphc.executable import Executable, Options, batch_signature
 from graphc.optim import Optimizer
-from graphc.tracing import Tracer, trace_program
+from graphc.saving import (
+    MALFORMED,
+    Sections,
+    executable_parts,
+    graft,
+    load_executable,
+    tree_from_json,
+    tree_to_json,
+    version,
+)
+from graphc.tracing import Program, current_trace, is_tracer, leaf_names, trace_program
 from graphc.transforms import value_and_grad
-from graphc.tree import Tree, flatten, unflatten
+from graphc.tree import Tree, difference, flatten, unflatten
+from graphc.types import dtype
 
+FORMAT = "graphc training step"
+#: What a step keeps, in the order of the arguments of its program.
+PARTS = ("params", "state", "optimizer", "step", "key")
 STATE_LOST = (
     "an earlier call of this training step failed after it had begun to write its parameters; they are lost. "
     "Make the step again, or load the last saved one"
 )
+FORKED = (
+    "another thread was in a call of this training step when this process was forked, so its parameters are half written "
+    "here. Make the step again, or load the last saved one"
+)
+Run = Callable[[Sequence[Any]], Any]
 
 
 @dataclass
 class Owned:
-    """What a step keeps: one array per leaf, aligned, updated in place by every executable that binds them."""
+    """What a step keeps: one array per leaf, aligned, updated in place by every executable that binds them.
+
+    ``tree`` is a tuple with a part for each of PARTS.
+    """
 
     arrays: list[np.ndarray]
     tree: Tree
 
     @staticmethod
-    def copy_of(value: Any) -> Owned:
-        leaves, tree = flatten(value)
-        return Owned([aligned_copy(leaf) for leaf in leaves], tree)
+    def copy_of(*parts: Any) -> Owned:
+        arrays, tree = [], flatten(parts)[1]
+        for name, part in zip(PARTS, parts, strict=True):
+            leaves, structure = flatten(part)
+            arrays.extend(aligned_copy(leaf, joined(name, p)) for leaf, p in zip(leaves, structure.paths, strict=True))
+        return Owned(arrays, tree)
 
-    def view(self, key: str) -> Any:
-        """Read-only views of the part ``key``, nested as it was given."""
-        views = []
-        for array in self.arrays:
-            view = array.view()
-            view.flags.writeable = False
-            views.append(view)
-        return unflatten(self.tree, views)[key]
+    def view(self, name: str) -> Any:
+        """Read-only views of one part, nested as it was given."""
+        at = PARTS.index(name)
+        children = self.tree.children
+        start = sum(child.size for child in children[:at])
+        return unflatten(children[at], [read_only(a) for a in self.arrays[start : start + children[at].size]])
+
+    @property
+    def names(self) -> list[str]:
+        """``params.w1``: a name for each array."""
+        parts = zip(PARTS, self.tree.children, strict=True)
+        return [joined(name, path) for name, part in parts for path in part.paths]
 
 
-def aligned_copy(value: Any, alignment: int = 64) -> np.ndarray:
-    """A C-contiguous copy of ``value`` whose data begins at a multiple of ``alignment`` bytes."""
+def joined(name: str, path: str) -> str:
+    return name + (path if not path or path.startswith("[") else f".{path}")
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def aligned_copy(value: Any, name: str = "", alignment: int = 64) -> np.ndarray:
+    """A C-contiguous copy of ``value`` whose data begins at a multiple of ``alignment`` bytes.
+
+    Raises TypeError, with ``name``, for what is no array of numbers.
+    """
     source = np.asarray(value)
+    try:
+        element = dtype(source.dtype).numpy
+    except TypeError:
+        raise TypeError(f"{name or 'the value'} is a {type(value).__name__}, not an array of numbers") from None
     raw = np.empty(source.nbytes + alignment, np.uint8)
     start = -raw.ctypes.data % alignment
-    array = raw[start : start + source.nbytes].view(source.dtype).reshape(source.shape)
+    array = raw[start : start + source.nbytes].view(element).reshape(source.shape)
     array[...] = source
     return array
 
@@ -62,14 +112,18 @@ class TrainingStep:
 
     loss       ``loss(params, *batch) -> scalar``; with ``state``: ``loss(params, state, *batch) -> (scalar, new state)``;
                with ``has_aux`` one more result: ``(…, aux)``, and calls return ``(loss, aux)``. A loss with a parameter
-               called ``key`` gets a fresh random key (u32[2], see :mod:`graphc.random`) at every step.
+               called ``key`` gets a fresh random key (u32[2], see :mod:`graphc.random`) at every step. Bools given to a
+               call by keyword, strings and functions are static: each value has a program of its own.
     params     the initial parameters, any pytree of float arrays. Copied once; read them as ``step.params``.
     optimizer  from :mod:`graphc.optim`.
     state      further arrays that the loss updates (batch-norm statistics …), read as ``step.state``.
     seed       of the random key.
+    backend, threads   as in :func:`graphc.compile`.
 
     One executable per batch signature; all share the parameters, and calls are serialised. ``step.params`` and
     ``step.state`` are read-only views of live memory. An update whose element type is not its parameter's is a TypeError.
+    A call that raises leaves everything as it was, but for an error that shows only after the update has begun: the step
+    then says so and refuses to go on.
 
     >>> import numpy as np, graphc
     >>> x = np.linspace(-1, 1, 8, dtype=np.float32); y = 3 * x
@@ -81,9 +135,9 @@ class TrainingStep:
 
     def __init__(
         self,
-        loss: Callable[..., Any] | None,
+        loss: Callable[..., Any],
         params: Any,
-        optimizer: Optimizer | None,
+        optimizer: Optimizer,
         state: Any = None,
         has_aux: bool = False,
         *,
@@ -91,28 +145,23 @@ class TrainingStep:
         backend: str | None = None,
         threads: int | None = None,
     ) -> None:
-        if loss is None or optimizer is None:
-            raise TypeError("TrainingStep needs a loss function and an optimizer")
-        whole = {
-            "key": np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32),
-            "optimizer": optimizer.init(params),
-            "params": params,
-            "state": state,
-            "step": np.zeros((), np.int64),
-        }
-        options = Options(backend or config.get(config.BACKEND), threads or config.get(config.THREADS))
-        self._setup(
-            Owned.copy_of(whole), options, has_aux, training_program(loss, optimizer, state is not None, has_aux)
-        )
+        if not callable(loss) or not isinstance(optimizer, Optimizer):
+            raise TypeError("TrainingStep needs a loss function, parameters and an optimizer of graphc.optim")
+        key = np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32)
+        owned = Owned.copy_of(params, state, optimizer.init(params), np.zeros((), np.int64), key)
+        program = training_program(loss, optimizer, state is not None, has_aux)
+        self._setup(owned, chosen_options(backend, threads), has_aux, program)
 
     def _setup(self, owned: Owned, options: Options, has_aux: bool, program: Callable[..., Any] | None) -> None:
         self._owned = owned
         self._options = options
         self._has_aux = has_aux
         self._program = program
-        self._executables: dict[Any, Executable] = {}
+        self._executables: dict[Signature, Executable] = {}
+        self._quick: tuple[tuple[Match, Run, Run], ...] = ()
         self._lock = threading.RLock()
-        self._lost = False
+        self._lost = ""
+        _alive.add(self)
 
     # -- reading
 
@@ -123,10 +172,12 @@ class TrainingStep:
 
     @property
     def state(self) -> Any:
+        """What the loss keeps beside the parameters: read-only views of live memory."""
         return self._owned.view("state")
 
     @property
     def optimizer_state(self) -> Any:
+        """What the optimizer keeps (moments, velocities): read-only views of live memory."""
         return self._owned.view("optimizer")
 
     @property
@@ -136,97 +187,142 @@ class TrainingStep:
 
     # -- running
 
-    def __call__(self, *batch: Any) -> Any:
-        leaves, tree = (list(batch), None) if all(type(b) is np.ndarray for b in batch) else flatten(batch)
-        key = (tree, tuple([(v.dtype, v.shape) if type(v) is np.ndarray else leaf_signature(v) for v in leaves]))
-        exe = self._executables.get(key)
-        if exe is None:
-            exe = self._compile(key, batch)
-        if self._lost:
-            raise RuntimeError(STATE_LOST)
+    def __call__(self, *batch: Any, **named: Any) -> Any:
+        for match, run, rebuild in self._quick:
+            leaves = match(batch, named)
+            if leaves is not None:
+                break
+        else:
+            exe, leaves = self._find(batch, named)
+            run, rebuild = self._prefer(exe)
         with self._lock:
+            if self._lost:
+                raise RuntimeError(self._lost)
             try:
-                result = exe.runner.call(leaves)
+                result = run(leaves)
             except Exception as error:
                 # A kernel's error says whether memory that outlives the call had been written by then.
                 if getattr(error, "unsafe", False):
-                    self._lost = True
+                    self._lost = STATE_LOST
                     error.add_note(STATE_LOST)
                 raise
-        if self._has_aux:
-            return unflatten(exe.program.out_tree.children[0], result)
-        return result[0]
+        return rebuild(result)
 
-    def executable(self, *batch: Any) -> Executable:
+    def executable(self, *batch: Any, **named: Any) -> Executable:
         """The executable for a batch of these types: its graph, schedule, plan, source, memory, profile."""
-        leaves, tree = (list(batch), None) if all(type(b) is np.ndarray for b in batch) else flatten(batch)
-        key = (tree, tuple(leaf_signature(v) for v in leaves))
-        return self._executables.get(key) or self._compile(key, batch)
+        return self._find(batch, named)[0]
 
-    def _compile(self, key: Any, batch: tuple[Any, ...]) -> Executable:
-        with self._lock:
-            if key in self._executables:
-                return self._executables[key]
-            if self._program is None:
-                known = "; ".join(
-                    str([str(a.type) for a in e.program.arguments[len(self._owned.arrays) :]])
-                    for e in self._executables.values()
-                )
-                raise TypeError(
-                    f"this step was loaded from a file and was saved for batches {known} only; "
-                    "make a TrainingStep from the source for other shapes"
-                )
-            whole = unflatten(self._owned.tree, self._owned.arrays)
-            program = trace_program(self._program, (whole, *batch), {})
-            n = len(self._owned.arrays)
-            first = len(program.graph.outputs) - n
-            self._check_updates(program)
-            pairs = tuple((k, first + k) for k in range(n))
-            options = Options(self._options.backend, self._options.threads, pairs, tuple(range(n)))
-            exe = Executable(program, options)
-            exe.runner.bind(self._owned.arrays)
-            self._executables[key] = exe
-            return exe
+    @property
+    def executables(self) -> tuple[Executable, ...]:
+        """All that were compiled or loaded so far."""
+        return tuple(self._executables.values())
 
-    def _check_updates(self, program: Any) -> None:
-        n = len(self._owned.arrays)
-        outputs = program.graph.outputs[len(program.graph.outputs) - n :]
-        for array, out, path in zip(self._owned.arrays, outputs, self._owned.tree.paths, strict=True):
-            if (out.type.dtype.numpy, out.type.shape) != (array.dtype, array.shape):
-                widened = [note for note in program.notes if note.startswith("float64")]
-                raise TypeError(
-                    f"the update of {path} is {out.type}, the array is {array.dtype}{list(array.shape)}"
-                    + ("; " + "; ".join(widened) if widened else "")
-                )
+    def _find(self, batch: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Executable, list[Any]]:
+        if current_trace() is not None and any(map(is_tracer, flatten([batch, dict(named)])[0])):
+            raise TypeError("a training step cannot be part of a traced function; trace its loss function instead")
+        if self._program is None:
+            return self._find_loaded(batch, named)
+        key, leaves = signature_of(batch, named, lambda tree: leaf_names(self._of_batch, tree))
+        exe = self._executables.get(key)
+        if exe is None:
+            with self._lock:
+                exe = self._executables.get(key)
+                if exe is None:
+                    exe = self._executables[key] = self._compile(key, batch, named)
+        return exe, leaves
+
+    def _find_loaded(self, batch: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Executable, list[Any]]:
+        """A step from a file knows the batches that it was saved for, by plain tuples and dicts."""
+        why = []
+        for key, exe in self._executables.items():
+            try:
+                leaves = take_leaves(key, batch_signature(exe)[1], batch, named)
+                check_types(key, leaves, [a.name for a in exe.program.arguments[len(self._owned.arrays) :]])
+                return exe, leaves
+            except TypeError as error:
+                why.append(str(error))
+        raise TypeError(
+            "this step was loaded from a file and was not saved for such a batch; make a TrainingStep from the source for "
+            f"others ({'; '.join(why)})"
+        )
+
+    def _prefer(self, exe: Executable) -> tuple[Run, Run]:
+        """Try the quick way to ``exe`` first from now on."""
+        rebuild = operator.itemgetter(0)
+        if self._has_aux:
+            rebuild = rebuilder(exe.program.out_tree.children[0])  # type: ignore[assignment]
+        if all(run != exe.runner.call for _, run, _ in self._quick):
+            match = matcher(batch_signature(exe)[0])
+            if match is not None:
+                self._quick = ((match, exe.runner.call, rebuild), *self._quick[: QUICK - 1])
+        return exe.runner.call, rebuild
+
+    @functools.cached_property
+    def _of_batch(self) -> Callable[..., Any]:
+        """A function with the parameters of the batch, for their names."""
+
+        def of_batch(*batch: Any, **named: Any) -> None:
+            """Never called."""
+
+        assert self._program is not None
+        parameters = list(inspect.signature(self._program).parameters.values())[len(PARTS) :]
+        of_batch.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return of_batch
+
+    def _compile(self, key: Signature, batch: tuple[Any, ...], named: Mapping[str, Any]) -> Executable:
+        assert self._program is not None
+        owned = self._owned
+        parts = unflatten(owned.tree, owned.arrays)
+        begin = time.perf_counter()
+        program = trace_program(self._program, (*parts, *batch), named)
+        seconds = {"trace": time.perf_counter() - begin}
+        check_updates(program, owned)
+        count = len(owned.arrays)
+        first = len(program.graph.outputs) - count
+        pairs = tuple((k, first + k) for k in range(count))
+        options = Options(self._options.backend, self._options.threads, pairs, tuple(range(count)))
+        statics = {k + count: leaf for k, leaf in key.statics.items()}
+        exe = Executable(program, options, statics=statics, seconds=seconds)
+        exe.runner.bind(owned.arrays)
+        return exe
+
+    def _start_anew(self) -> None:
+        """In a forked child: calls of other threads do not exist here."""
+        if not self._lock.acquire(blocking=False):
+            self._lock = threading.RLock()
+            self._lost = self._lost or FORKED
+        else:
+            self._lock.release()
 
     # -- files
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the step to one file: programs, machine code, parameters, optimizer state, counter and key. Atomic.
 
-        :func:`graphc.load` gives a step ready to train on, without the model's source and without Numba.
+        :func:`graphc.load` gives a step ready to train on, without the model's source and without Numba. Raises
+        RuntimeError where nothing was compiled yet: call the step, or ``step.executable(*batch)``, before.
         """
         from graphc import storage
 
         with self._lock:
             if self._lost:
-                raise RuntimeError(STATE_LOST)
-            manifest, sections = self.contents()
+                raise RuntimeError(self._lost)
+            manifest, sections = self._parts()
             storage.write(path, manifest, sections, sign=storage.sign)
 
-    def contents(self) -> tuple[dict[str, Any], dict[str, bytes | np.ndarray]]:
+    def _parts(self) -> tuple[dict[str, Any], Sections]:
         if not self._executables:
             raise RuntimeError(
                 "this step has not been compiled yet: call it once, or step.executable(*batch), then save"
             )
         executables = []
-        sections: dict[str, bytes | np.ndarray] = {f"owned.{k}": a for k, a in enumerate(self._owned.arrays)}
+        sections: Sections = {f"owned.{k}": a for k, a in enumerate(self._owned.arrays)}
         for k, exe in enumerate(self._executables.values()):
-            manifest, parts = exe.contents()
+            manifest, parts = executable_parts(exe)
             executables.append(manifest)
             sections.update({f"e{k}.{name}": content for name, content in parts.items()})
         return {
-            "format": "graphc training step",
+            "format": FORMAT,
             "version": version("graphc"),
             "tree": tree_to_json(self._owned.tree),
             "has_aux": self._has_aux,
@@ -234,54 +330,80 @@ class TrainingStep:
         }, sections
 
     @classmethod
-    def from_file(cls, file: Any, trust: bool | None) -> TrainingStep:
-        """The step of a saved file. Raises FileFormatError where it is not one."""
-        from graphc.executable import load_executable
+    def from_file(cls, file: Any, trust: bool | None, like: Any = None) -> TrainingStep:
+        """The step of a saved file; ``like`` gives the classes of the parameters. Raises FileFormatError."""
         from graphc.storage import FileFormatError
 
         manifest = file.manifest
         try:
             tree = tree_from_json(manifest["tree"])
+            if tree.kind != "tuple" or len(tree.children) != len(PARTS):
+                raise ValueError("not all parts are there")
             arrays = [aligned_copy(file.array(f"owned.{k}")) for k in range(tree.size)]
-            parts = list(manifest["executables"])
+            parts = [Part(file, dict(part), f"e{k}.") for k, part in enumerate(manifest["executables"])]
             has_aux = bool(manifest["has_aux"])
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            if isinstance(error, FileFormatError):
-                raise
+        except FileFormatError:
+            raise
+        except MALFORMED as error:
             raise FileFormatError(file.path, f"is not a saved training step ({error})") from None
+        if like is not None:
+            params = graft(tree.children[0], flatten(like)[1], "parameters")
+            tree = Tree("tuple", (params, *tree.children[1:]), tree.keys)
         step = cls.__new__(cls)
         step._setup(Owned(arrays, tree), Options(), has_aux, None)
-        for k, part in enumerate(parts):
-            exe = load_executable(Part(file, part, f"e{k}."), trust)
-            check_owned(exe, arrays, file.path)
+        for part in parts:
+            exe = load_executable(part, trust)
+            check_owned(exe, step._owned, has_aux, file.path)
             exe.runner.bind(arrays)
-            step._executables[batch_key(exe, len(arrays))] = exe
+            step._executables[batch_signature(exe)[0]] = exe
         return step
 
     def __repr__(self) -> str:
-        return f"<TrainingStep: {len(self._owned.arrays)} owned arrays, {self.steps} steps, {len(self._executables)} executables>"
+        count = len(self._executables)
+        return f"<TrainingStep: {len(self._owned.arrays)} owned arrays, {self.steps} steps, {count} executables>"
 
 
-def check_owned(exe: Executable, arrays: Sequence[np.ndarray], path: str) -> None:
+_alive: weakref.WeakSet[TrainingStep] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for step in list(_alive):
+        step._start_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def check_updates(program: Program, owned: Owned) -> None:
+    """Raise TypeError where the new values do not nest as the old ones do, or have other types."""
+    new = program.out_tree.children[1]
+    for name, old_part, new_part in zip(PARTS, owned.tree.children, new.children, strict=True):
+        if old_part != new_part:
+            raise TypeError(f"the update of {name} nests in another way: {difference(old_part, new_part)}")
+    outputs = program.graph.outputs[len(program.graph.outputs) - len(owned.arrays) :]
+    for array, out, name in zip(owned.arrays, outputs, owned.names, strict=True):
+        if (out.type.dtype.numpy, out.type.shape) != (array.dtype, array.shape):
+            widened = [note for note in program.notes if note.startswith("float64")]
+            was = f"{dtype(array.dtype)}{list(array.shape) if array.shape else ''}"
+            raise TypeError(f"the update of {name} is {out.type}, the array is {was}" + "".join(f"; {w}" for w in widened))
+
+
+def check_owned(exe: Executable, owned: Owned, has_aux: bool, path: str) -> None:
+    """Raise FileFormatError where a program from a file does not belong to the arrays beside it."""
     from graphc.storage import FileFormatError
 
-    have = [(a.dtype, a.shape) for a in arrays]
-    want = [(a.type.dtype.numpy, a.type.shape) for a in exe.program.arguments[: len(arrays)]]
-    if have != want or exe.options.owned != tuple(range(len(arrays))):
+    count = len(owned.arrays)
+    have = [(a.dtype, a.shape) for a in owned.arrays]
+    want = [(a.type.dtype.numpy, a.type.shape) for a in exe.program.arguments[:count]]
+    first = len(exe.program.graph.outputs) - count
+    pairs = tuple((k, first + k) for k in range(count))
+    args, out = exe.program.in_tree.children[0], exe.program.out_tree
+    nested = [child.size for child in args.children[: len(PARTS)]] == [child.size for child in owned.tree.children]
+    results = len(out.children) == 2 and (out.children[0].kind == "tuple" if has_aux else out.children[0].size == 1)
+    fits = have == want and exe.options.owned == tuple(range(count)) and exe.options.donated == pairs
+    if not (fits and nested and results and all(k >= count for k in exe.statics)):
         raise FileFormatError(path, "holds arrays that do not fit its program")
-
-
-def batch_key(exe: Executable, n_owned: int) -> Any:
-    """The key under which :class:`TrainingStep` looks for an executable, from its program alone."""
-    args, _ = exe.program.in_tree.children
-    batch = Tree("tuple", args.children[1:], tuple(range(len(args.children) - 1)))
-    arguments = exe.program.arguments[n_owned:]
-    if all(child.kind == "leaf" for child in batch.children) and not any(a.weak for a in arguments):
-        return None, tuple((a.type.dtype.numpy, a.type.shape) for a in arguments)
-    signature = tuple(
-        (a.type.dtype.numpy, a.type.shape, True) if a.weak else (a.type.dtype.numpy, a.type.shape) for a in arguments
-    )
-    return batch, signature
 
 
 class Part:
@@ -304,11 +426,15 @@ class Part:
         return self._file.blob(self._prefix + name)
 
 
+# ------------------------------------------------------------------------------------------------ the program of a step
+
+
 def training_program(
     loss: Callable[..., Any], optimizer: Optimizer, has_state: bool, has_aux: bool
 ) -> Callable[..., Any]:
-    """The function of one step: ``(owned, *batch) -> (loss or (loss, aux), new owned)``."""
-    wants_key = "key" in parameters_of(loss)
+    """The function of one step: ``(params, state, optimizer, step, key, *batch) -> (loss or (loss, aux), those anew)``."""
+    parameters = parameters_of(loss)
+    wants_key = "key" in [p.name for p in parameters]
 
     def split(result: Any) -> tuple[Any, Any]:
         """The loss, and (new state, aux)."""
@@ -321,38 +447,37 @@ def training_program(
         value, *rest = result
         return value, (rest[0] if has_state else None, rest[-1] if has_aux else None)
 
-    def step(owned: dict[str, Any], *batch: Any) -> Any:
+    def step(params: Any, state: Any, moments: Any, count: Any, key: Any, *batch: Any, **named: Any) -> Any:
         from graphc import random
 
-        lead = (owned["state"],) if has_state else ()
-        new_key, extra = owned["key"], {}
         if wants_key:
-            new_key, use = random.split(owned["key"])
-            extra = {"key": use}
+            key, named["key"] = random.split(key)
+        before = (state,) if has_state else ()
 
         def of_params(params: Any) -> Any:
-            return split(loss(params, *lead, *batch, **extra))
+            return split(loss(params, *before, *batch, **named))
 
-        (value, (state, aux)), grads = value_and_grad(of_params, has_aux=True)(owned["params"])
-        params, optimizer_state = optimizer.update(grads, owned["optimizer"], owned["params"], owned["step"])
-        new = {
-            "key": new_key,
-            "optimizer": optimizer_state,
-            "params": params,
-            "state": state,
-            "step": owned["step"] + 1,
-        }
-        return (value, aux) if has_aux else value, new
+        (value, (new_state, aux)), grads = value_and_grad(of_params, has_aux=True)(params)
+        new_params, new_moments = optimizer.update(grads, moments, params, count)
+        return (value, aux) if has_aux else value, (new_params, new_state, new_moments, count + 1, key)
 
-    step.__name__ = f"train_{getattr(loss, '__name__', 'step')}".replace("<lambda>", "step")
+    # The program's arguments are named as the user named those of the loss.
+    kind = inspect.Parameter.POSITIONAL_ONLY
+    batch = [p.replace(default=p.empty) for p in parameters[1 + has_state :] if p.name != "key" and p.name not in PARTS]
+    if any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in batch):
+        batch = []
+    step.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [*(inspect.Parameter(name, kind) for name in PARTS), *(p.replace(kind=kind) for p in batch)]
+    )
+    step.__name__ = f"train_{label(loss)}".replace("<lambda>", "step")
     return step
 
 
-def parameters_of(function: Callable[..., Any]) -> Sequence[str]:
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
-        return list(inspect.signature(function).parameters)
+        return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return []
 
 
-__all__ = ["Owned", "Tracer", "TrainingStep", "training_program"]
+__all__ = ["Owned", "TrainingStep", "training_program"]

@@ -43,7 +43,6 @@ from graphc.tracing import (
 from graphc.tree import Tree, difference, flatten, unflatten
 from graphc.types import TensorType, i64
 
-
 # ------------------------------------------------------------------------------------------------ running
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import linecache
+import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from kernels import Call, apply, bits
 from numba.core.errors import NumbaError
 
+import graphc
 from graphc.backends.cpu import native
 from graphc.backends.cpu.runtime.objectfile import read_symbols
 
@@ -71,10 +74,13 @@ def test_the_same_source_gives_the_same_bytes_in_every_process():
         "from graphc.backends.cpu import native; import hashlib, sys\n"
         f"print(hashlib.sha256(native.compile_kernel({SCALE_EXP!r}, 'scale_exp')).hexdigest())"
     )
-    path = {"PYTHONPATH": str(native.__file__).split("backends")[0]}
+    path = os.pathsep.join([str(Path(graphc.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     runs = {
         subprocess.run(
-            [sys.executable, "-c", code], env={**path, "PYTHONHASHSEED": seed}, check=True, capture_output=True
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
         ).stdout
         for seed in ("1", "2")
     }

@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.backends.cpu.codegen import (
+    CONTIGUOUS,
     LANES,
     Code,
     Emission,
@@ -63,6 +64,7 @@ RESIDENT = 4  # vectors of a row that stay in registers
 SMALL_BODY = 5  # nodes: up to here four vectors are worked on at once
 MEDIUM_BODY = 16
 
+HORIZONTAL_COST = 3.0  # nanoseconds of combining sixteen lanes
 HORIZONTAL = {
     "reduce_sum": "reduce_add", "reduce_prod": "reduce_mul", "reduce_max": "reduce_max", "reduce_min": "reduce_min",
     "reduce_and": "reduce_and", "reduce_or": "reduce_or",
@@ -111,18 +113,19 @@ def _title(shape: Shape) -> str:
 
 def cost(phases: Phases, shape: Shape) -> float:
     """Estimated nanoseconds on one thread."""
-    layout, total = phases.layout, 0.0
+    layout, axis = phases.layout, len(shape.axes) - 1
+    rows = shape.elements / max(shape.length, 1)
+    vectors, inner, outer = rows * -(-shape.length // LANES), 0.0, HORIZONTAL_COST * len(phases.all_reductions)
     for q in range(phases.count):
         for node in layout.needed(phases.wanted(q), phases.loaded[q]):
             place = layout.place(node)
-            total += op_cost(node) if place is None else access_cost(place.strides, len(shape.axes) - 1)
-        total += 1.5 * (len(phases.loaded[q]) + len(phases.saved[q]) + len(phases.stored[q]))
-    vectors = (
-        shape.elements / LANES
-        if not shape.is_row
-        else shape.elements / max(shape.length, 1) * -(-shape.length // LANES)
-    )
-    return total * vectors + 8.0 * len(phases.all_reductions) * shape.units
+            each = op_cost(node) if place is None else access_cost(place.strides, axis)
+            if node in phases.inner:
+                inner += each
+            else:
+                outer += each
+        inner += CONTIGUOUS * (len(phases.loaded[q]) + len(phases.saved[q]) + len(phases.stored[q]))
+    return inner * vectors + outer * shape.units
 
 
 # ------------------------------------------------------------------------------------------------ phases

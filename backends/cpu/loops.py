@@ -366,7 +366,8 @@ class Values:
         ):
             self.e.line(f"{name}{suffix} = {text}")
         words = f"{name}_k0, {name}_k1, {name}_c0, {name}_c1"
-        self._assign(node, f"threefry_0({words}) ^ threefry_1({words})")
+        self.e.line(f"{name}_0, {name}_1 = threefry2x32({words})")
+        self._assign(node, f"{name}_0 ^ {name}_1")
 
     def _define_reduction_of_one(self, node: Node) -> None:
         if node.op.combine in (">", "<"):

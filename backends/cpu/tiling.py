@@ -139,9 +139,9 @@ def pack(element: DType, width: int) -> Routine:
     Columns beyond the last are 0.
     """
     symbol = pack_symbol(element.name, width)
-    group, e, c = math.gcd(width, W), element.name, compute(element).name
-    whole = group == W
-    # Blocks of 16 columns would cross from one panel into the next where 16 does not divide the width.
+    # A vector of columns stays within its panel: one of 24 columns is done in groups of 8.
+    group = width if width < W else math.gcd(width, W)
+    e, c, whole = element.name, compute(element).name, group == W
     blocks = _BLOCKS.format(e=e, width=width, group=group) if group == min(width, W) else ""
     return symbol, _PACK.format(
         symbol=symbol,
