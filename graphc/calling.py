@@ -191,13 +191,14 @@ def children_of(tree: Tree, value: Any) -> list[Any] | None:
         case "dict":
             if dataclasses.is_dataclass(value) and not isinstance(value, type):
                 value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-            return [value[k] for k in tree.keys] if isinstance(value, dict) and value.keys() == set(tree.keys) else None
+            fits = isinstance(value, dict) and value.keys() == set(tree.keys)
+            return [value[k] for k in tree.keys] if fits else None
         case "dataclass":
             return [getattr(value, k) for k in tree.keys] if type(value) is tree.type else None
         case "namedtuple":
             return list(value) if type(value) is tree.type else None
-    kind = list if tree.kind == "list" else tuple
-    return list(value) if isinstance(value, kind) and len(value) == len(tree.children) else None
+    fits = isinstance(value, list if tree.kind == "list" else tuple) and len(value) == len(tree.children)
+    return list(value) if fits else None
 
 
 # ------------------------------------------------------------------------------------------------ generated functions
@@ -325,7 +326,7 @@ def dataclass_maker(tree: Tree) -> Callable[..., Any]:
     cls, keys = tree.type, tree.keys
 
     def make(*values: Any) -> Any:
-        made = object.__new__(cls)
+        made: Any = object.__new__(cls)
         for key, value in zip(keys, values, strict=True):
             object.__setattr__(made, key, value)
         return made

@@ -95,9 +95,10 @@ class Compiled:
 
     def _prefer(self, exe: Executable) -> None:
         """Try the quick way to ``exe`` first from now on."""
-        way = (exe.match, exe.call_leaves)
-        if exe.match is not None and way not in self._quick:
-            self._quick = (way, *self._quick[: QUICK - 1])
+        if exe.match is not None:
+            way = (exe.match, exe.call_leaves)
+            if way not in self._quick:
+                self._quick = (way, *self._quick[: QUICK - 1])
 
     def _compile(self, key: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Executable:
         begin = time.perf_counter()

@@ -165,8 +165,13 @@ class Executable:
         self.seconds = dict(seconds or {})
         self.cached = code is not None
         self.code = code or self._obtain()
+        begin = time.perf_counter()
         self.runner = backend_module(options.backend).load(self.code, options, program)
+        self.seconds["link"] = time.perf_counter() - begin
         self._rebuild = rebuilder(program.out_tree)
+        parts = ", ".join(f"{stage} {1e3 * s:.1f} ms" for stage, s in self.seconds.items())
+        where = "machine code was there" if self.cached else "compiled"
+        tell(1, f"{program.graph.name}: {where}, {sum(self.seconds.values()):.3f} s ({parts})")
 
     # -- calling
 
@@ -327,9 +332,6 @@ class Executable:
             code = backend.build(self.plan, self.options, self.seconds)
             backend.keep(key, code)
         self._show(code)
-        parts = ", ".join(f"{stage} {1e3 * s:.1f} ms" for stage, s in self.seconds.items())
-        where = "found in the cache" if self.cached else "compiled"
-        tell(1, f"{name}: {where} in {sum(self.seconds.values()):.3f} s ({parts})")
         return code
 
     def _show(self, code: Any) -> None:

@@ -62,7 +62,7 @@ def executable_parts(exe: Executable) -> tuple[dict[str, Any], Sections]:
         "static": [[k, leaf.shown] for k, leaf in exe.statics.items()],
         "notes": list(program.notes),
     }
-    sections: Sections = {"graph": to_text(program.graph).encode(), "annotations": annotations(program.graph)}
+    sections: Sections = {"graph": to_text(program.graph).encode(), "annotations": annotation_text(program.graph)}
     sections.update({f"constant.{sha}": array for sha, array in constants(program.graph).items()})
     sections.update({f"code.{k}": v for k, v in exe.code.sections().items()})
     return manifest, sections
@@ -209,7 +209,7 @@ def paths(tree: Tree) -> str:
 # ------------------------------------------------------------------------------------------------ annotations
 
 
-def annotations(graph: Graph) -> bytes:
+def annotation_text(graph: Graph) -> bytes:
     """The user's lines of every node, of bodies too, and what is adjoint to what, as JSON."""
     made_by: dict[Line, int] = {}
     lines = [
@@ -223,7 +223,7 @@ def annotations(graph: Graph) -> bytes:
 
 
 def annotated(graph: Graph, data: bytes) -> Graph:
-    """``graph`` with the annotations that :func:`annotations` wrote. Raises ValueError and its like for any other data."""
+    """``graph`` with the annotations that :func:`annotation_text` wrote. Raises ValueError and its like for any other data."""
     found = json.loads(data)
     places = [Line(string(file), integer(line), string(function)) for file, line, function in found["places"]]
     graphs = list(all_graphs(graph))

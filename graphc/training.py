@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,7 +45,18 @@ FORKED = (
     "another thread was in a call of this training step when this process was forked, so its parameters are half written "
     "here. Make the step again, or load the last saved one"
 )
-Run = Callable[[Sequence[Any]], Any]
+
+
+class Way(NamedTuple):
+    """What a call needs: ``match(batch, named)`` takes its leaves, ``run`` steps on them, ``rebuild`` nests loss and aux."""
+
+    match: Match
+    run: Callable[[Sequence[Any]], list[Any]]
+    rebuild: Callable[[Sequence[Any]], Any]
+
+
+def no_match(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Where calls cannot be matched quickly."""
 
 
 @dataclass
@@ -60,7 +71,8 @@ class Owned:
 
     @staticmethod
     def copy_of(*parts: Any) -> Owned:
-        arrays, tree = [], flatten(parts)[1]
+        arrays: list[np.ndarray] = []
+        tree = flatten(parts)[1]
         for name, part in zip(PARTS, parts, strict=True):
             leaves, structure = flatten(part)
             arrays.extend(aligned_copy(leaf, joined(name, p)) for leaf, p in zip(leaves, structure.paths, strict=True))
@@ -158,7 +170,8 @@ class TrainingStep:
         self._has_aux = has_aux
         self._program = program
         self._executables: dict[Signature, Executable] = {}
-        self._quick: tuple[tuple[Match, Run, Run], ...] = ()
+        self._ways: dict[Executable, Way] = {}
+        self._quick: tuple[Way, ...] = ()  # those taken last, tried before anything else
         self._lock = threading.RLock()
         self._lost = ""
         _alive.add(self)
@@ -188,25 +201,25 @@ class TrainingStep:
     # -- running
 
     def __call__(self, *batch: Any, **named: Any) -> Any:
-        for match, run, rebuild in self._quick:
-            leaves = match(batch, named)
+        for way in self._quick:
+            leaves = way.match(batch, named)
             if leaves is not None:
                 break
         else:
             exe, leaves = self._find(batch, named)
-            run, rebuild = self._prefer(exe)
+            way = self._prefer(exe)
         with self._lock:
             if self._lost:
                 raise RuntimeError(self._lost)
             try:
-                result = run(leaves)
+                result = way.run(leaves)
             except Exception as error:
                 # A kernel's error says whether memory that outlives the call had been written by then.
                 if getattr(error, "unsafe", False):
                     self._lost = STATE_LOST
                     error.add_note(STATE_LOST)
                 raise
-        return rebuild(result)
+        return way.rebuild(result)
 
     def executable(self, *batch: Any, **named: Any) -> Executable:
         """The executable for a batch of these types: its graph, schedule, plan, source, memory, profile."""
@@ -246,16 +259,16 @@ class TrainingStep:
             f"others ({'; '.join(why)})"
         )
 
-    def _prefer(self, exe: Executable) -> tuple[Run, Run]:
-        """Try the quick way to ``exe`` first from now on."""
-        rebuild = operator.itemgetter(0)
-        if self._has_aux:
-            rebuild = rebuilder(exe.program.out_tree.children[0])  # type: ignore[assignment]
-        if all(run != exe.runner.call for _, run, _ in self._quick):
-            match = matcher(batch_signature(exe)[0])
-            if match is not None:
-                self._quick = ((match, exe.runner.call, rebuild), *self._quick[: QUICK - 1])
-        return exe.runner.call, rebuild
+    def _prefer(self, exe: Executable) -> Way:
+        """The way to ``exe``, which is tried first from now on."""
+        way = self._ways.get(exe)
+        if way is None:
+            nest = rebuilder(exe.program.out_tree.children[0]) if self._has_aux else operator.itemgetter(0)
+            match = matcher(batch_signature(exe)[0]) or no_match
+            way = self._ways[exe] = Way(match, exe.runner.call, nest)
+        if way not in self._quick:
+            self._quick = (way, *self._quick[: QUICK - 1])
+        return way
 
     @functools.cached_property
     def _of_batch(self) -> Callable[..., Any]:

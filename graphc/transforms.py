@@ -194,9 +194,16 @@ def lift_outputs(loss: Node, aux: Any, wrt: Sequence[Node]) -> tuple[Node, list[
 
 
 def lifted(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[Node]:
-    from graphc.lifting import lift
+    """``outputs`` with softmax, log-softmax and logsumexp recognised; what nearly was one is remarked."""
+    from graphc.lifting import Misfit, lift
 
-    return lift(outputs, wrt)
+    trace = this_trace()
+
+    def remark(node: Node, misfit: Misfit) -> None:
+        lines = trace.builder.lines.get(node, ())
+        trace.note(f"not recognised as {misfit.name}{f' ({lines[0]})' if lines else ''}: {misfit.reason}")
+
+    return lift(outputs, wrt, remark)
 
 
 def split_aux(result: Any, has_aux: bool) -> tuple[Any, Any]:

@@ -46,7 +46,7 @@ class Domain:
         return tuple(k for k in range(len(self.extents)) if k not in self.reduced)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Kernel:
     """One generated (or library) function: ``results = body(args)``, where args and results are value numbers."""
 

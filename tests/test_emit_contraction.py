@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import platform
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from emit_calls import Compiled, body, expected, kernel, widened
 
 from graphc import ops
+from graphc.backends.cpu import native, tiling
 from graphc.ir import Graph
 from graphc.types import DTYPES, TensorType, bf16, f16, f32, f64, i8, i32, i64, u8
 
@@ -28,7 +31,9 @@ def draw(graph: Graph, seed: int = 0) -> list[np.ndarray]:
     return inputs
 
 
-def check(graph: Graph, inputs: Sequence[np.ndarray] | None = None, depth: int = 1, in_place: dict[int, int] | None = None) -> None:
+def check(
+    graph: Graph, inputs: Sequence[np.ndarray] | None = None, depth: int = 1, in_place: dict[int, int] | None = None
+) -> None:
     """The kernel's results are right, and the same bits for any number of threads."""
     inputs = draw(graph) if inputs is None else inputs
     call = Compiled(kernel(graph, "contraction"))
@@ -36,7 +41,7 @@ def check(graph: Graph, inputs: Sequence[np.ndarray] | None = None, depth: int =
     for threads in (2, 3):
         for got, again in zip(found, call(*inputs, threads=threads, in_place=in_place), strict=True):
             assert got.tobytes() == again.tobytes(), f"bits depend on threads\n{call.code.source}"
-    wide = expected(widened(graph), [x.astype(np.float64) if t.dtype.is_float else x for x, t in zip(inputs, graph.input_types)])
+    wide = expected(widened(graph), [x if x.dtype.kind in "biu" else x.astype(np.float64) for x in inputs])
     for got, exact, t in zip(found, wide, graph.output_types, strict=True):
         if not t.dtype.is_float:
             assert np.array_equal(got, exact), call.code.source
@@ -86,14 +91,32 @@ def test_integers_wrap():
 
 def test_bits_do_not_depend_on_the_processor(monkeypatch):
     """Tiles of other sizes, the same order of every sum."""
-    for m, n, k, left, right in ((37, 70, 600, False, False), (50, 40, 230, True, False), (3, 70, 90, False, False), (20, 5, 40, True, True)):
-        graph = product(m, n, k, left, right)
+    for shape in (
+        (37, 70, 600, False, False),
+        (50, 40, 230, True, False),
+        (3, 70, 90, False, False),
+        (20, 5, 40, True, True),
+    ):
+        graph = product(*shape)
         inputs = draw(graph)
         monkeypatch.setenv("GRAPHC_CPU", "host")
         (here,) = Compiled(kernel(graph, "contraction"))(*inputs)
         monkeypatch.setenv("GRAPHC_CPU", "x86-64-v3")
         (there,) = Compiled(kernel(graph, "contraction"))(*inputs)
         assert here.tobytes() == there.tobytes()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="levels of x86-64")
+def test_micro_kernels_keep_their_sums_in_registers():
+    for cpu, element in itertools.product(("x86-64-v2", "x86-64-v3", "x86-64-v4"), (f32, f64, i32)):
+        for rows, columns in ((128, 512), (32, 512), (1, 512), (5, 512), (40, 10)):
+            tile = tiling.choose_tile(rows, columns, element, tiling.registers(cpu))
+            symbol, source = tiling.strip(element, tile)
+            text = native.assembly(source, symbol, cpu)
+            spills = [line for line in text.split("\n") if "mm" in line and "(%rsp" in line]
+            fused = len(re.findall(r"vfmadd\d+p[sd]", text))
+            assert not spills, (cpu, tile, spills)
+            assert fused == (tile.rows * tile.vectors if element.is_float and cpu != "x86-64-v2" else 0), (cpu, tile)
 
 
 def test_nan_and_infinity():
@@ -111,7 +134,9 @@ def test_batches_and_axes_that_do_not_merge():
     mixed = dict(batch=((0, 1), (0, 2)), contract=((3,), (1,)))
     check(body(lambda p, v: ops.dot(p, v, **mixed), TensorType(f32, (3, 4, 10, 10)), heads), depth=10)
     out = dict(batch=((), ()), contract=((1, 3), (0, 1)))  # two contracted axes, two axes of rows
-    check(body(lambda x, w: ops.dot(x, w, **out), TensorType(f32, (3, 4, 10, 6)), TensorType(f32, (4, 6, 21))), depth=24)
+    check(
+        body(lambda x, w: ops.dot(x, w, **out), TensorType(f32, (3, 4, 10, 6)), TensorType(f32, (4, 6, 21))), depth=24
+    )
     deep = TensorType(f32, (4, 10, 300))
     check(body(lambda x, w: ops.dot(x, w, batch=((), ()), contract=((0, 2), (0, 2))), deep, deep), depth=1200)
     long = TensorType(f32, (5, 14, 500))
@@ -122,9 +147,16 @@ def test_products_without_rows_or_columns():
     vectors = TensorType(f32, (7, 40))
     check(body(lambda x, y: ops.dot(x, y, batch=((0,), (0,)), contract=((1,), (1,))), vectors, vectors), depth=40)
     check(body(lambda x, y: ops.dot(x, y, batch=((1,), (1,)), contract=((0,), (0,))), vectors, vectors), depth=7)
-    check(body(lambda x, y: ops.dot(x, y, batch=((), ()), contract=((0,), (0,))), *[TensorType(f32, (1000,))] * 2), depth=1000)
+    check(
+        body(lambda x, y: ops.dot(x, y, batch=((), ()), contract=((0,), (0,))), *[TensorType(f32, (1000,))] * 2),
+        depth=1000,
+    )
     check(body(lambda x, y: ops.dot(x, y, batch=((0, 1), (0, 1)), contract=((), ())), vectors, vectors))
-    check(body(lambda x, y: ops.dot(x, y, batch=((), ()), contract=((), ())), TensorType(f32, (5,)), TensorType(f32, (19,))))
+    check(
+        body(
+            lambda x, y: ops.dot(x, y, batch=((), ()), contract=((), ())), TensorType(f32, (5,)), TensorType(f32, (19,))
+        )
+    )
 
 
 def test_operands_are_read_by_any_stride():

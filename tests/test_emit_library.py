@@ -90,11 +90,14 @@ def test_a_matrix_that_is_not_positive_definite_is_an_error():
 def test_triangular_solve(element):
     rng = np.random.default_rng(3)
     flags = ("lower", "transpose", "unit_diagonal", "left_side")
-    for values, (batch, n, m) in itertools.product(itertools.product((False, True), repeat=4), (((), 5, 3), ((2,), 33, 1))):
+    for values, (batch, n, m) in itertools.product(
+        itertools.product((False, True), repeat=4), (((), 5, 3), ((2,), 33, 1))
+    ):
         attrs = dict(zip(flags, values, strict=True))
         a = (rng.standard_normal((*batch, n, n)) / n + 2 * np.eye(n)).astype(element.numpy)
         b = rng.standard_normal((*batch, *((n, m) if attrs["left_side"] else (m, n)))).astype(element.numpy)
-        graph = body(lambda a, b, attrs=attrs: linalg.triangular_solve(a, b, **attrs), *(TensorType(element, v.shape) for v in (a, b)))
+        types = [TensorType(element, v.shape) for v in (a, b)]
+        graph = body(lambda a, b, attrs=attrs: linalg.triangular_solve(a, b, **attrs), *types)
         (found,), (want,) = run(graph, a, b), expected(graph, [a, b])
         np.testing.assert_allclose(found, want, rtol=0, atol=100 * np.finfo(found.dtype).eps * np.abs(want).max())
 

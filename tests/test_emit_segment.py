@@ -42,8 +42,9 @@ def check(graph, inputs, in_place=None) -> None:
     wanted = expected(graph, inputs)
     for threads, place in itertools.product((1, 2, 3), (None, in_place) if in_place else (None,)):
         for got, want in zip(call(*inputs, threads=threads, in_place=place), wanted, strict=True):
-            same = np.array_equal(got, want, equal_nan=True) if got.dtype.kind == "f" else got.tobytes() == want.tobytes()
-            assert same and np.array_equal(np.signbit(got), np.signbit(want)) if got.dtype.kind == "f" else same, call.code.source
+            if got.dtype.kind == "f":  # any NaN is as good as another
+                got, want = (np.where(np.isnan(x), np.float32(np.nan), x) for x in (got, want))
+            assert got.tobytes() == want.tobytes(), call.code.source
 
 
 CASES = (
@@ -104,7 +105,9 @@ def test_element_types(name):
         if element.kind in kinds:
             rows = body(lambda x, u, i, c=combine: scatter(x, u, i, axes=(0,), mode="raise", combine=c), x, u, ix)
             check(rows, [draw(x, rng), draw(u, rng), at], in_place={0: 0})
-            columns = body(lambda x, u, i, c=combine: scatter(x, u, i, axes=(1,), mode="clip", combine=c), x, column, ix)
+            columns = body(
+                lambda x, u, i, c=combine: scatter(x, u, i, axes=(1,), mode="clip", combine=c), x, column, ix
+            )
             check(columns, [draw(x, rng), draw(column, rng), at])
 
 
@@ -115,14 +118,18 @@ def test_index_types(name):
     for mode in indexing.MODES:
         graph = body(lambda x, i, m=mode: gather(x, i, axes=(0,), mode=m), x, TensorType(dtype, (40,)))
         check(graph, [draw(x, rng), index((40,), 50, dtype, rng, mode)])
-        flat = body(lambda x, i, m=mode: gather(x, i, axes=(0,), mode=m), TensorType(f32, (50,)), TensorType(dtype, (40,)))
+        flat = body(
+            lambda x, i, m=mode: gather(x, i, axes=(0,), mode=m), TensorType(f32, (50,)), TensorType(dtype, (40,))
+        )
         check(flat, [draw(flat.input_types[0], rng), index((40,), 50, dtype, rng, mode)])
     if name == "u64":
         huge = np.array([2**64 - 1, 2**63, 3], np.uint64)
         for mode in ("clip", "drop"):
             graph = body(lambda x, i, m=mode: gather(x, i, axes=(0,), mode=m), x, TensorType(dtype, (3,)))
             check(graph, [draw(x, rng), huge])
-            flat = body(lambda x, i, m=mode: gather(x, i, axes=(0,), mode=m), TensorType(f32, (50,)), TensorType(dtype, (3,)))
+            flat = body(
+                lambda x, i, m=mode: gather(x, i, axes=(0,), mode=m), TensorType(f32, (50,)), TensorType(dtype, (3,))
+            )
             check(flat, [draw(flat.input_types[0], rng), huge])
 
 
@@ -145,7 +152,9 @@ def test_an_index_out_of_range_is_an_error_of_its_node():
 
 def test_a_bad_index_is_found_before_anything_is_overwritten():
     x, ix = TensorType(f32, (10, 20)), TensorType(i64, (40,))
-    graph = body(lambda x, u, i: scatter(x, u, i, axes=(0,), mode="raise", combine="add"), x, TensorType(f32, (40, 20)), ix)
+    graph = body(
+        lambda x, u, i: scatter(x, u, i, axes=(0,), mode="raise", combine="add"), x, TensorType(f32, (40, 20)), ix
+    )
     target = np.zeros((10, 20), np.float32)
     at = np.arange(40) % 10
     at[39] = 10
@@ -162,10 +171,16 @@ def test_many_updates_of_few_places():
     check(graph, [draw(x, rng), draw(u, rng), index((50,), 3, i64, rng, "raise")], in_place={0: 0})
 
 
+SLICES = (
+    ((10,), (4,)), ((7, 30), (3, 30)), ((7, 30), (7, 17)), ((4, 5, 6), (2, 5, 3)), ((2, 9000), (2, 5000)), ((), ()),
+    ((3, 4), (0, 4)),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["f32", "bf16", "i64", "bool"])
 def test_dynamic_slices(name):
     rng, element = np.random.default_rng(6), DTYPES[name]
-    for shape, size in (((10,), (4,)), ((7, 30), (3, 30)), ((7, 30), (7, 17)), ((4, 5, 6), (2, 5, 3)), ((2, 9000), (2, 5000)), ((), ()), ((3, 4), (0, 4))):
+    for shape, size in SLICES:
         x, u = TensorType(element, shape), TensorType(element, size)
         for start, dtype in ((-3, i32), (1, i64), (100, i64)):
             starts = [np.array(start, dtype.numpy)] * len(shape)

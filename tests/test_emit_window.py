@@ -37,7 +37,9 @@ def check(graph, *inputs: np.ndarray, depth: int = 1) -> None:
             assert np.array_equal(got, want), call.code.source
             continue
         magnitude = np.max(np.abs(want[np.isfinite(want)]), initial=1.0)
-        tolerance = magnitude * (4 * EPSILON[t.dtype.name] + 8 * EPSILON["f64" if t.dtype is f64 else "f32"] * np.sqrt(depth))
+        tolerance = magnitude * (
+            4 * EPSILON[t.dtype.name] + 8 * EPSILON["f64" if t.dtype is f64 else "f32"] * np.sqrt(depth)
+        )
         np.testing.assert_allclose(got.astype(np.float64), want, rtol=0, atol=tolerance, err_msg=call.code.source)
 
 
@@ -124,7 +126,9 @@ def test_epilogues():
     check(body(by_column, *types[:2], TensorType(f32, (7,))), depth=27)
 
     def by_depth(x, w, scale):
-        v = window.conv(x, w, strides=(1,) * 3, padding=((0, 0),) * 3, lhs_dilation=(1,) * 3, rhs_dilation=(1,) * 3, groups=1)
+        v = window.conv(
+            x, w, strides=(1,) * 3, padding=((0, 0),) * 3, lhs_dilation=(1,) * 3, rhs_dilation=(1,) * 3, groups=1
+        )
         return ops.mul(v, ops.broadcast(scale, (1, 2, 4, 5, 6), (3,)))
 
     check(body(by_depth, *[TensorType(f32, s) for s in ((1, 3, 5, 6, 7), (2, 3, 2, 2, 2), (5,))]), depth=24)

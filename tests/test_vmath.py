@@ -51,7 +51,7 @@ def samples(domain: str, dtype: str, count: int = 60) -> np.ndarray:
     sign = rng.choice([-1, 1], count)
     x = [rng.normal(size=2 * count) * scale for scale in (0.3, 3, 30)]
     x += [np.exp2(rng.uniform(-30, 12, count)) * sign, np.exp2(rng.uniform(lowest, info.maxexp - 0.01, count)) * sign]
-    x += [1 + rng.normal(size=count) * 1e-3]
+    x += [1 + rng.normal(size=count) * 1e-3, np.round(np.exp2(rng.uniform(0, 15, 2 * count))) * np.pi / 2]
     v = np.concatenate(x)
     if domain == POSITIVE:
         v = np.abs(v)

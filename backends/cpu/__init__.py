@@ -135,7 +135,7 @@ def key(graph: Graph, options: Options) -> storage.Fingerprint | None:
     return storage.fingerprint(
         program=to_text(graph),
         constants=sorted(constants(graph)),
-        lines=[f"{line}" for lines in graph.lines.values() for line in lines],
+        lines="\n".join(str(line) for lines in graph.lines.values() for line in lines),
         options=options.to_json(),
         **target.machine(),
         **target.lowering(),

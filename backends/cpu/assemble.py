@@ -275,7 +275,7 @@ class _Assembler:
 
     def _error_base(self, plan: Plan, kernel: Kernel) -> int:
         """Enter the errors of a kernel into the table; the number of its body's first node there."""
-        base = max(self.errors, default=0) + 1
+        base = len(self.errors) + 1
         for k, node in enumerate(kernel.body.nodes):
             self.errors[base + k] = (
                 f"{node.op.name}: {ERRORS.get(node.op.name, 'failed')} ({_where(plan, kernel, node)})"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -121,9 +122,18 @@ class Code:
 
 
 def lower(kernel: Kernel) -> Code:
-    """The code of a kernel by the emitter of its template. Raises NoEmitter."""
-    module = importlib.import_module(f"graphc.backends.cpu.{EMITTERS[kernel.template]}")
-    return getattr(module, kernel.template)(kernel)
+    """The code of a kernel by the emitter of its template. Raises NoEmitter.
+
+    Remembered for as long as the kernel lives: the planner asks for its scratch, then it is assembled.
+    """
+    found = _lowered.get(kernel)
+    if found is None:
+        module = importlib.import_module(f"graphc.backends.cpu.{EMITTERS[kernel.template]}")
+        found = _lowered[kernel] = getattr(module, kernel.template)(kernel)
+    return found
+
+
+_lowered: weakref.WeakKeyDictionary[Kernel, Code] = weakref.WeakKeyDictionary()
 
 
 # ------------------------------------------------------------------------------------------------ text

@@ -227,7 +227,8 @@ class _Writer:
 
     def __init__(self, kernel: Kernel, p: Problem, title: str) -> None:
         self.kernel, self.p = kernel, p
-        self.e = Emission(kernel, f"contraction, {len(p.extents)} + {len(p.depth)} axes of {dtype_name(p.dot.type.dtype)}: {title}")
+        axes = f"{len(p.extents)} + {len(p.depth)} axes of {dtype_name(p.dot.type.dtype)}"
+        self.e = Emission(kernel, f"contraction, {axes}: {title}")
         self.epilogue = Epilogue(self.e, p.dot, p.layout, p.lane)
         self.index = [f"i{k}" for k in range(len(p.extents))]
         self.sources: dict[Node, str] = {}
@@ -286,7 +287,9 @@ class _Writer:
     def source(self, operand: Operand) -> str:
         """The pointer to an operand's first element."""
         if operand.position is not None:
-            return self.e.pointer(operand.position, operand.offset * operand.dtype.itemsize, (*operand.axes, *operand.depth))
+            return self.e.pointer(
+                operand.position, operand.offset * operand.dtype.itemsize, (*operand.axes, *operand.depth)
+            )
         if operand.node not in self.sources:
             constant = constant_scalar(operand.node)
             assert constant is not None
@@ -435,7 +438,9 @@ class _Tiles(_Way):
         how = "no packing" if self.direct else "streamed panels" if self.streamed else "panels"
         title = f"tiles of {tile.rows} x {tile.columns}, {how}" + (", left packed" if self.pack_left else "")
         speed = 60.0 if tile.lanes * tile.vectors * p.compute.itemsize >= 128 else 25.0
-        super().__init__(p, title, cut(p, tile, self.chunk if self.streamed else math.prod(p.depth), self.streamed), 1 / speed)
+        super().__init__(
+            p, title, cut(p, tile, self.chunk if self.streamed else math.prod(p.depth), self.streamed), 1 / speed
+        )
 
     def prepare(self, w: _Writer) -> None:
         super().prepare(w)
@@ -506,12 +511,16 @@ class _Tiles(_Way):
             self._pack_left(w, "row_low", "row_high - row_low")
             with e.block(f"for strip in range(row_low, row_high, {tile.rows}):"):
                 left = f"advance(lefts, (strip - row_low) * some, {self.c_type})"
-                self._call(w, "panels", str(tile.columns), f"{tile.columns} * some", "count", "strip - row_low", left=left)
+                self._call(
+                    w, "panels", str(tile.columns), f"{tile.columns} * some", "count", "strip - row_low", left=left
+                )
 
     @contextlib.contextmanager
     def _strips(self, w: _Writer) -> Iterator[None]:
         with w.e.block(f"for i in range(top, row_high, {self.tile.rows}):"):
-            w.e.line(f"strip = min(i, row_high - {self.tile.rows})", "the last strip starts early rather than being short")
+            w.e.line(
+                f"strip = min(i, row_high - {self.tile.rows})", "the last strip starts early rather than being short"
+            )
             yield
 
     def _pack_right(self, w: _Writer, source: str, target: str, depth: str) -> None:
@@ -576,6 +585,8 @@ class _Lanes(_Way):
             with self.over_deep(e), e.block("for k in range(depth):"):
                 place = Point(("0", "j"), 1, "high - j")
                 a = load_from(self.left_at("a_at + k * a_step"), (0, p.along(p.left, p.lane)), p.left.dtype, -1, place)
-                b = load_from(self.right_at("b_at + k * b_step"), (0, p.along(p.right, p.lane)), p.right.dtype, -1, place)
+                b = load_from(
+                    self.right_at("b_at + k * b_step"), (0, p.along(p.right, p.lane)), p.right.dtype, -1, place
+                )
                 e.line(f"total = total + {a} * {b}")
             e.line(f"store(sums, j - low, total, {self.c_type}, {w.epilogue.sums_scope})")

@@ -84,7 +84,9 @@ def _triangular_solve(kernel: Kernel, node: Node) -> Code:
             e.line(f"v = {load_from(e.pointer(b), (1, 1), bits(dtype), e.scope(b), point)}")
             e.line(store_to(e.pointer(result), (1, 1), "v", bits(dtype), e.scope(result), point))
         matrix = f"advance({e.pointer(a)}, matrix * order * order, {name})"
-        e.line(f"triangular_solve({matrix}, advance({e.pointer(result)}, base, {name}), rows, columns, {flags}, {name})")
+        e.line(
+            f"triangular_solve({matrix}, advance({e.pointer(result)}, base, {name}), rows, columns, {flags}, {name})"
+        )
     return e.code(count, count * (rows * columns * (0.2 + order * _flop(dtype))))
 
 
@@ -120,7 +122,9 @@ def _sorted(kernel: Kernel, node: Node, axis: int, descending: bool) -> Code:
     e = Emission(kernel, f"{node.op.name} of rows of {rows.length} {dtype_name(x.dtype)}, {rows.stride} apart")
     small = rows.length <= COUNTED
     room = -(-rows.length // LANES) * LANES * 8
-    regions = {name: e.scratch(room) for name in (("keys", "order") if small else ("keys", "order", "keys_2", "order_2"))}
+    regions = {
+        name: e.scratch(room) for name in (("keys", "order") if small else ("keys", "order", "keys_2", "order_2"))
+    }
     counts = "" if small else e.scratch(8 * 256 * 8)
     for name, region in regions.items():
         e.line(f"{name} = {region}")

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from graphc.backends.cpu.codegen import CONTIGUOUS, LANES, SPLAT, STRIDED, Code, Emission, NoEmitter, dtype_name, linear
+from graphc.backends.cpu.codegen import CONTIGUOUS, LANES, STRIDED, Code, Emission, NoEmitter, dtype_name, linear
 from graphc.backends.cpu.emit_loops import ragged
 from graphc.backends.cpu.loops import Axis, Point, load_from, merge_axes, store_to
 from graphc.ir import Node
@@ -210,7 +210,8 @@ def _gather(kernel: Kernel, node: Node) -> Code:
     indices = indices_of(node, 1)
     strides = contiguous_strides(x.type.shape)
     box = merged_box(extents, [strides[k] for k in rest], contiguous_strides(extents))
-    e = Emission(kernel, f"gather, mode {indices.mode}, {len(indices.extents)} of {x.type.ndim} axes of {dtype_name(x.type.dtype)}")
+    axes = f"{len(indices.extents)} of {x.type.ndim} axes of {dtype_name(x.type.dtype)}"
+    e = Emission(kernel, f"gather, mode {indices.mode}, {axes}")
     if x.type.size == 0:  # nothing to read: only mode drop gets further than the indices
         return _gather_nothing(e, node, indices, position)
     if box.size == 1:
@@ -302,9 +303,7 @@ def _gather_boxes(e: Emission, node: Node, indices: Indices, box: Box) -> Code:
 
 
 def _scatter(kernel: Kernel, node: Node) -> Code:
-    x = node.inputs[0]
-    result = _positions(kernel, node)
-    indices = indices_of(node, 2)
+    result, indices = _positions(kernel, node), indices_of(node, 2)
     return _check_and_copy(kernel, node, indices, result, _apply(kernel, node, indices, result))
 
 
@@ -414,7 +413,9 @@ def _move_block(e: Emission, block: Box, a: int, b: int, dtype: DType, read: boo
     outer = math.prod(block.extents[:-1])
     chunks = -(-block.extents[-1] // CHUNK)
     element = bits(dtype)
-    e.line(f"start, stop = share({e.word(outer, 'lines')} * {chunks}, {max(1, 1024 // block.extents[-1])}, thread, threads)")
+    e.line(
+        f"start, stop = share({e.word(outer, 'lines')} * {chunks}, {max(1, 1024 // block.extents[-1])}, thread, threads)"
+    )
     with e.block("for unit in range(start, stop):"):
         e.line(f"line = unit // {chunks}" if chunks > 1 else "line = unit")
         e.line(f"low = unit % {chunks} * {CHUNK}" if chunks > 1 else "low = 0")

@@ -239,7 +239,9 @@ class Convolution:
         most = min(max(fit, LANES), BLOCK)
         blocks = -(-self.windows.places // most)
         grain = max(LANES, self.tile.columns)
-        return -(-self.windows.places // blocks // grain) * grain + (grain if self.windows.places // blocks % grain else 0)
+        return -(-self.windows.places // blocks // grain) * grain + (
+            grain if self.windows.places // blocks % grain else 0
+        )
 
 
 def _convolution(kernel: Kernel, node: Node) -> Code:
@@ -303,7 +305,9 @@ def _multiply(kernel: Kernel, c: Convolution) -> Code:
     """The second step: units of one sample, one group, and a block of places."""
     node, tile, compute = c.node, c.tile, dtype_name(c.compute)
     spatial = f"{len(c.windows.slides)} axes"
-    e = Emission(kernel, f"conv of {dtype_name(node.type.dtype)} along {spatial}: tiles of {tile.rows} x {tile.columns}")
+    e = Emission(
+        kernel, f"conv of {dtype_name(node.type.dtype)} along {spatial}: tiles of {tile.rows} x {tile.columns}"
+    )
     panels = e.shared(c.packed) if c.depth else ""
     block = c.block
     flat = _Flat(e, node, 2)
@@ -354,7 +358,9 @@ def _sums(kernel: Kernel, c: Convolution, e: Emission, panels: str) -> None:
 
                 def lay_out(expression: str) -> None:
                     with e.block("for c in range(some):"):
-                        e.line(f"here = advance({pointer}, {linear(('base', 1), ('c', per_channel))}, {dtype_name(dtype)})")
+                        e.line(
+                            f"here = advance({pointer}, {linear(('base', 1), ('c', per_channel))}, {dtype_name(dtype)})"
+                        )
                         e.line(f"v = {expression}")
                         e.line(f"store(patches, (c * {size} + {number}) * width + p - low, v, {compute}, -1)")
 

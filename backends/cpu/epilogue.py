@@ -56,7 +56,9 @@ class Epilogue:
             inside.set(self.root, total)
         else:
             name = inside.name(self.root)
-            self.e.line(f"{name} = {total}", f"v{self.e.numbers[self.root]}: {self.root.type.dtype} = {self.root.op.name}")
+            self.e.line(
+                f"{name} = {total}", f"v{self.e.numbers[self.root]}: {self.root.type.dtype} = {self.root.op.name}"
+            )
             inside.set(self.root, name)
         at = Point(tuple(index), self.lane, lanes)
         inside.emit(self.per_vector, at)

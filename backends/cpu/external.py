@@ -21,7 +21,9 @@ from graphc.backends.cpu.simd import F32, F64, I8, I32, I64, POINTER, DType, Emi
 # routines: the arguments travel as a table of words, so that a routine has the signature of a kernel
 
 
-def routine_call(name: str, parameters: str, symbol: Callable[..., str], typed: bool = True, literals: int = 0) -> simd.Primitive:
+def routine_call(
+    name: str, parameters: str, symbol: Callable[..., str], typed: bool = True, literals: int = 0
+) -> simd.Primitive:
     """A primitive that calls the routine ``symbol(dtype, *literals)`` (no dtype where not ``typed``).
 
     ``parameters`` has a ``p`` for each pointer and an ``i`` for each int64.

@@ -10,7 +10,7 @@ import ctypes
 import functools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -164,7 +164,7 @@ def profile(executable: Any, leaves: Sequence[Any], repeat: int) -> Profile:
         row = describe(kernel, schedule, runs / repeat, nanoseconds / repeat / 1e3)
         key = id(kernel)
         if key in rows and kernel is not None:  # the steps of one kernel
-            row = Row(row.name, row.template, row.runs, row.microseconds + rows[key].microseconds, row.nbytes, row.flops, row.lines)
+            row = replace(row, microseconds=row.microseconds + rows[key].microseconds)
         rows[key] = row
     return Profile(tuple(rows.values()), limits(options.threads))
 

@@ -62,7 +62,7 @@ Making vectors
 Operators on vectors
     ``+ - * /`` (``/`` for floats), ``// %`` (NumPy's, see vmath), unary ``-``, ``~``, ``& | ^ << >>`` (NumPy's), ``**``,
     ``== != < <= > >=``.  A scalar operand becomes a vector of the other operand's dtype: ``0.5 * x``.
-    Float ``+ - *`` carry LLVM's flag ``contract`` and no other; ``fma(a, b, c)`` is always one rounding.
+    Float ``+ - *`` carry LLVM's flag ``contract`` and no other; ``fma(a, b, c)`` rounds once on hosts with FMA.
 
 Across lanes (a fixed tree: lane l with l+8, then l+4, l+2, l+1; the result stands in all lanes)
     ``reduce_add  reduce_mul  reduce_max  reduce_min  reduce_and  reduce_or  reduce_xor`` (max and min: NaN wins)
@@ -73,11 +73,12 @@ Across lanes (a fixed tree: lane l with l+8, then l+4, l+2, l+1; the result stan
 Scalars
     ``min(a, b)``, ``max(a, b)``, ``+ - * // % << >> & | ^ ~``, comparisons, ``not``, on int64 (``//`` and ``%`` floor).
 
-Elementwise functions (``exp``, ``tanh``, ``maximum``, ...) live in :mod:`graphc.backends.cpu.vmath`.
+Elementwise functions (``exp``, ``tanh``, ``maximum``, ...) and random bits (``threefry2x32``) live in
+:mod:`graphc.backends.cpu.vmath`, the operators in :mod:`graphc.backends.cpu.operators`.
 
 Writing more intrinsics: decorate a function of Numba types with :func:`primitive`; it returns the result type and a
-function that emits LLVM IR.  :class:`Value` gives vectors operators while emitting, :func:`outlined` makes an intrinsic
-whose body is built once per process and inlined by LLVM.
+function that emits LLVM IR.  :class:`~graphc.backends.cpu.lanes.Value` gives vectors operators while emitting,
+:func:`~graphc.backends.cpu.lanes.call_outlined` keeps a large body out of the kernel until LLVM inlines it.
 """
 
 from __future__ import annotations
@@ -345,8 +346,6 @@ def is_scalar(argument: types.Type) -> bool:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # operands of primitives
-
-_COMPARE = {"==": "==", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
 def operand(b: ir.IRBuilder, value: ir.Value, type_: types.Type, dtype: DType) -> Value:

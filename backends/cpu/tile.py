@@ -90,7 +90,9 @@ class _Micro:
         between = [ir.Constant(I64, 0), row, b.shl(row, ir.Constant(I64, 1)), b.mul(row, ir.Constant(I64, 3))]
         return [_offset(b, a[i // 4], between[i % 4]) for i in range(self.rows)]
 
-    def step(self, b: ir.IRBuilder, rows: Sequence[ir.Value], columns: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
+    def step(
+        self, b: ir.IRBuilder, rows: Sequence[ir.Value], columns: ir.Value, totals: list[ir.Value]
+    ) -> list[ir.Value]:
         """One step along the depth: ``totals[row, register] += a[row] * b[register]``."""
         right = [self.load(b, columns, j) for j in range(self.vectors)]
         result = []
@@ -123,7 +125,9 @@ def micro_strip(
 def _emit_strip(b: ir.IRBuilder, table: ir.Value, micro: _Micro) -> None:
     a, a_row, a_step, right, b_step, b_panel, panels, c, c_row, depth, accumulate = _words(b, table, "piipiiipiii")
     itemsize = ir.Constant(I64, micro.dtype.itemsize)
-    a_row, a_step, b_step, b_panel, c_row = (b.mul(stride, itemsize) for stride in (a_row, a_step, b_step, b_panel, c_row))
+    a_row, a_step, b_step, b_panel, c_row = (
+        b.mul(stride, itemsize) for stride in (a_row, a_step, b_step, b_panel, c_row)
+    )
     groups = [_offset(b, a, b.mul(a_row, ir.Constant(I64, i))) for i in range(0, micro.rows, 4)]
     with _count(b, panels) as panel:
         columns = _offset(b, right, b.mul(panel, b_panel))
@@ -212,9 +216,11 @@ def transpose_block(
     simd.need(j)
     d, apart = dtype_of(dtype), literal_int(width)
 
-    def emit(b: ir.IRBuilder, x: ir.Value, i: ir.Value, row: ir.Value, _: Any, y: ir.Value, j: ir.Value, __: Any) -> None:
+    def emit(
+        b: ir.IRBuilder, x: ir.Value, i: ir.Value, row: ir.Value, _: Any, y: ir.Value, j: ir.Value, __: Any
+    ) -> None:
         memory = d if d.compute is d else simd.u16
-        block = []
+        block: list[simd.Value] = []
         for r in range(W):
             if r >= apart:
                 block.append(block[0])  # no part of the panel
@@ -240,8 +246,8 @@ def transposed(rows: list[simd.Value]) -> list[simd.Value]:
     """The 16 columns of 16 vectors, by exchanging halves of halves (Eklundh 1972): 4 rounds of 16 shuffles."""
     distance = W // 2
     while distance:
-        even = [l if not l & distance else W + l - distance for l in range(W)]
-        odd = [l + distance if not l & distance else W + l for l in range(W)]
+        even = [k if not k & distance else W + k - distance for k in range(W)]
+        odd = [k + distance if not k & distance else W + k for k in range(W)]
         merged = list(rows)
         for r in range(W):
             if not r & distance:

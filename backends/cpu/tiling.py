@@ -150,7 +150,9 @@ def pack(element: DType, width: int) -> Routine:
         group=group,
         blocks=blocks,
         load=f"load(x, j + k * x_step, {e}, 0)" if whole else f"load_masked(x, j + k * x_step, {e}, 0, {group})",
-        store=f"store(y, into + k * {width}, v, {c}, 1)" if whole else f"store_masked(y, into + k * {width}, v, {c}, 1, {group})",
+        store=f"store(y, into + k * {width}, v, {c}, 1)"
+        if whole
+        else f"store_masked(y, into + k * {width}, v, {c}, 1, {group})",
     )
 
 

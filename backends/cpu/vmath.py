@@ -567,8 +567,8 @@ _HALF_PI = {
     f32: (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
     f64: (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
 }
-# pi/2 in parts of 33 bits, for hosts without
-_HALF_PI_SHORT = (1.57079632673412561417e00, 6.07710050630396597660e-11, 2.02226624871116645580e-21)
+# pi/2 in two parts of 33 bits and the rest, for hosts without
+_HALF_PI_SHORT = (1.57079632673412561417e00, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
 # up to here the number of quarter turns comes out right (or so nearly that the remainder stays below 0.8)
 _TURN_LIMIT = {f32: 2.0**16, f64: 2.0**40}
 _TURN_LIMIT_SHORT = 2.0**19
@@ -594,19 +594,18 @@ def _quarter_turns(x: Value) -> tuple[Value, Value, Value]:
     if simd.has_fma(x.b.module):
         n, integer = nearest(x, 0.6366197723675814)
         first, second, third = _HALF_PI[x.dtype]
-        exact = (-n).fma(first, x)
-        r = (-n).fma(second, exact)
-        low = (-n).fma(third, (-n).fma(second, plain_sub(exact, r)))
+        product, error = two_product(n, n.const(second))
+        r, low = two_sum((-n).fma(first, x), -product)
+        low = plain_sub(low, n.fma(third, error))
         return _huge_turns(x, r, low, integer, _TURN_LIMIT[x.dtype])
     wide = convert(x, f64)
     n, integer = nearest(wide, 0.6366197723675814)
-    r = wide
-    for part in _HALF_PI_SHORT[:2]:
-        r = plain_sub(r, plain_mul(n, part))
-    r, low = two_sum(r, -plain_mul(n, _HALF_PI_SHORT[2]))
+    first, second, third = _HALF_PI_SHORT
+    r, low = two_sum(plain_sub(wide, plain_mul(n, first)), -plain_mul(n, second))
+    low = plain_sub(low, plain_mul(n, third))
     if x.dtype is f32:
         wide, r = r, convert(r, f32)
-        low = convert(plain_sub(wide, convert(r, f64)), f32)
+        low = convert(plain_add(plain_sub(wide, convert(r, f64)), low), f32)
     return _huge_turns(x, r, low, convert(integer, integers_of(x)), _TURN_LIMIT_SHORT)
 
 
