@@ -196,7 +196,7 @@ def children_of(tree: Tree, value: Any) -> list[Any] | None:
         case "dataclass":
             return [getattr(value, k) for k in tree.keys] if type(value) is tree.type else None
         case "namedtuple":
-            return list(value) if type(value) is tree.type else None
+            return list(value) if isinstance(value, tuple) and type(value) is tree.type else None
     fits = isinstance(value, list if tree.kind == "list" else tuple) and len(value) == len(tree.children)
     return list(value) if fits else None
 

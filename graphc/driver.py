@@ -13,7 +13,6 @@ import inspect
 import threading
 import time
 import types
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +21,7 @@ from graphc import config
 from graphc.calling import Match, Signature, signature_of
 from graphc.executable import Executable, Options
 from graphc.ir import Graph, Node, users
+from graphc.remarks import remark
 from graphc.tracing import Spec, current_trace, leaf_names, root_name, trace_program
 from graphc.types import TensorType
 
@@ -241,7 +241,7 @@ def distances(graph: Graph, start: Node, readers: Mapping[Node, Sequence[Node]],
 def warn_unused(names: Sequence[str], function: str) -> None:
     if names:
         shown = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
-        warnings.warn(f"donated to {function}, but no result has their type: {shown}", stacklevel=6)
+        remark(f"donated to {function}, but no result has their type: {shown}")
 
 
 __all__ = ["Compiled", "Spec", "compile", "match_donations", "trace"]

@@ -87,8 +87,12 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif type(value) in (list, tuple, dict) and len(value) <= 64:
         entries = value.items() if isinstance(value, dict) else enumerate(value)
         yield from ((f"[{k!r}]", v) for k, v in entries)
+    elif type(value).__module__.partition(".")[0] in ("graphc", "numba", "llvmlite"):
+        if hasattr(value, "__wrapped__"):  # compiled functions hold the user's
+            yield getattr(value, "__name__", "function"), value.__wrapped__
     elif type(value).__module__ not in ("builtins", "numpy", "_io") and not isinstance(value, (type, types.ModuleType)):
-        yield from ((f"{type(value).__name__}.{k}", v) for k, v in getattr(value, "__dict__", {}).items())
+        attributes = getattr(value, "__dict__", None)
+        yield from ((f"{type(value).__name__}.{k}", v) for k, v in (attributes.items() if type(attributes) is dict else ()))
         if callable(value):
             yield f"{type(value).__name__}.__call__", getattr(type(value), "__call__", None)
 

@@ -32,7 +32,8 @@ def loaded(assembled: Assembled, **options: Any) -> Executable:
     return Executable(assembled.program, list(compile_sources(assembled.sources).values()), **options)
 
 
-def check(graph: Graph, *inputs: np.ndarray, donated: Mapping[int, int] | None = None, tolerance: float = 1e-5) -> Assembled:
+def check(graph: Graph, *inputs: np.ndarray, donated: Mapping[int, int] | None = None, tolerance: float = 1e-5) ->
+Assembled:
     """The program gives what the graph means, and the same bits on two threads."""
     assembled = assemble(planned(graph, donated))
     want = evaluate(graph, inputs)
@@ -126,11 +127,9 @@ def test_owned_memory() -> None:
     graph = traced(lambda w, m, x: ((w * x).sum(), w + x, m * 2), numbers(9), numbers(4), numbers(9))
     assembled = assemble(planned(graph, {0: 1, 1: 2}), owned=(0, 1))
     program = assembled.program
-    assert ([s.name for s in program.owned], [s.name for s in program.inputs], len(program.outputs)) == (["w", "m"], ["x"], 1)
-    w, m, x = numbers(9), numbers(4), numbers(9, seed=1)
-    start_w, start_m = w.copy(), m.copy()
-    exe = loaded(assembled, owned=[w, m])
-    for k in range(3):
+    assert ([s.name for s in program.owned], [s.name for s in program.inputs], len(program.outputs)) == (["w", "m"],
+    ["x"], 1) w, m, x = numbers(9), numbers(4), numbers(9, seed=1) start_w, start_m = w.copy(), m.copy() exe =
+    loaded(assembled, owned=[w, m]) for k in range(3):
         (total,) = exe.call([x])
         np.testing.assert_allclose(total, ((start_w + k * x) * x).sum(), rtol=1e-5)
     np.testing.assert_allclose(w, start_w + 3 * x, rtol=1e-5)

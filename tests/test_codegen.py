@@ -12,7 +12,18 @@ from emit_calls import body
 
 from graphc import ops
 from graphc.backends.cpu.codegen import (
-    Code, Emission, ErrorBase, NoEmitter, Pointer, Scratch, ScratchStride, Word, alias_scopes, linear, lower, word_bits,
+    Code,
+    Emission,
+    ErrorBase,
+    NoEmitter,
+    Pointer,
+    Scratch,
+    ScratchStride,
+    Word,
+    alias_scopes,
+    linear,
+    lower,
+    word_bits,
 )  # fmt: skip
 from graphc.backends.cpu.loops import Axis, Layout, Point, Values, merge_axes
 from graphc.ir import Builder, Graph, Op
@@ -55,9 +66,7 @@ def test_the_symbol_is_the_text() -> None:
     assert emit("a", 1).source == emit("a", 2).source
     assert emit("a", 1).symbol != emit("b", 1).symbol
     code = emit("a", 1)
-    assert code.source == (
-        f"# a\ndef {code.symbol}(table, thread, threads):\n    n0 = word(table, 0)\n    return 0\n"
-    )
+    assert code.source == (f"# a\ndef {code.symbol}(table, thread, threads):\n    n0 = word(table, 0)\n    return 0\n")
 
 
 def test_blocks() -> None:
@@ -109,7 +118,10 @@ def test_alias_scopes_cover_every_in_place_pair() -> None:
 
 
 def test_merging_axes() -> None:
-    axes = [Axis((k,), n, reduced) for k, (n, reduced) in enumerate(((2, False), (1, True), (3, False), (4, True), (5, True)))]
+    axes = [
+        Axis((k,), n, reduced)
+        for k, (n, reduced) in enumerate(((2, False), (1, True), (3, False), (4, True), (5, True)))
+    ]
     merged = merge_axes(axes, [(60, 60, 20, 5, 1), (0, 0, 0, 5, 1)])
     assert [(axis.extent, axis.reduced) for axis in merged] == [(6, False), (20, True)]
     apart = merge_axes(axes, [(60, 60, 20, 5, 1), (3, 0, 1, 1, 4)])

@@ -68,7 +68,8 @@ def ulps(got: np.ndarray, want: np.ndarray, dtype: DType) -> float:
 
 
 def check(
-    k: Kernel, *inputs: np.ndarray, limit: float = 0.0, threads: Sequence[int] = (2, 3), in_place: dict[int, int] | None = None
+    k: Kernel, *inputs: np.ndarray, limit: float = 0.0, threads: Sequence[int] = (2, 3), in_place: dict[int, int] |
+    None = None
 ) -> Compiled:
     """The kernel's results are those of its body up to ``limit`` ulps, with the same bits for any number of threads."""
     compiled = Compiled(k)
@@ -146,7 +147,8 @@ def test_integer_powers(dtype: DType) -> None:
     x = values(t, special=False)
     if dtype is f16:
         x = np.clip(x, -2, 2)
-    check(elementwise(lambda x: [ops.integer_pow(x, exponent=p) for p in powers], t), x, limit=16 if dtype.is_float else 0)
+    check(elementwise(lambda x: [ops.integer_pow(x, exponent=p) for p in powers], t), x, limit=16 if dtype.is_float
+    else 0)
 
 
 def test_index_tensors() -> None:
@@ -185,17 +187,18 @@ def test_accesses(dtype: DType) -> None:
     t = TensorType(dtype, (6, 35))
     check(elementwise(lambda x: accesses(x)[1:] + [ops.alias(x, tag=0)], t), values(t))
     every_second = TensorType(dtype, (12, 70))
-    check(elementwise(lambda x: ops.slice_(x, start=(1, 0), size=(6, 35), step=(2, 2)), every_second), values(every_second))
-    split = TensorType(dtype, (6, 7, 5))
-    check(elementwise(lambda x: ops.transpose(ops.reshape(x, shape=(6, 7, 5)), axes=(2, 0, 1)), t), values(t))
-    check(elementwise(lambda x: ops.transpose(x, axes=(1, 2, 0)), split), values(split))
+    check(elementwise(lambda x: ops.slice_(x, start=(1, 0), size=(6, 35), step=(2, 2)), every_second),
+    values(every_second)) split = TensorType(dtype, (6, 7, 5)) check(elementwise(lambda x:
+    ops.transpose(ops.reshape(x, shape=(6, 7, 5)), axes=(2, 0, 1)), t), values(t)) check(elementwise(lambda x:
+    ops.transpose(x, axes=(1, 2, 0)), split), values(split))
 
 
 SHAPES = [(1, 1), (1, 40), (40, 1), (15, 16), (16, 15), (17, 33), (33, 17), (2, 100), (100, 2), (100, 3), (3, 7), (130, 70), (0, 5)]
 
 
 def test_transposes_and_rows() -> None:
-    """Two-dimensional shapes with a transposed operand, a row and a column: equal text wherever only the rows differ."""
+    """Two-dimensional shapes with a transposed operand, a row and a column: equal text wherever only the rows
+    differ."""
     for m, n in SHAPES:
         t, u = TensorType(f32, (m, n)), TensorType(f32, (n, m))
         row, column = TensorType(f32, (n,)), TensorType(f32, (m,))
@@ -216,7 +219,8 @@ def test_many_axes() -> None:
         inverse = tuple(int(k) for k in np.argsort(order))
         result = tuple(shape[k] for k in order)
         k = elementwise(
-            lambda x, y, order=order: ops.maximum(ops.transpose(x, axes=order), y), TensorType(f32, shape), TensorType(f32, result)
+            lambda x, y, order=order: ops.maximum(ops.transpose(x, axes=order), y), TensorType(f32, shape),
+            TensorType(f32, result)
         )
         y = np.ascontiguousarray(np.transpose(x, order) + 1)
         check(k, x, y, threads=(2,))
@@ -244,7 +248,8 @@ def test_equal_kernels_have_equal_text() -> None:
         t = TensorType(f32, (n, 40))
         part = (n - start, 40)
         return source(
-            elementwise(lambda x: ops.mul(ops.slice_(x, start=(start, 0), size=part, step=(1, 1)), ops.full(TensorType(f32, part), factor)), t)
+            elementwise(lambda x: ops.mul(ops.slice_(x, start=(start, 0), size=part, step=(1, 1)),
+            ops.full(TensorType(f32, part), factor)), t)
         )
 
     assert step(128, 1, 0.5) == step(128, 7, 0.5) == step(33, 2, 3.0)
@@ -276,10 +281,10 @@ def reduction(graph: Graph, extents: Sequence[int], reduced: Sequence[int]) -> K
 
 
 REDUCED = [
-    ((17, 33), (1,)), ((17, 33), (0,)), ((17, 33), (0, 1)), ((5, 100), (1,)), ((100, 5), (0,)), ((4, 16), (1,)), ((16, 4), (0,)),
-    ((1, 7), (1,)), ((7, 1), (1,)), ((7, 1), (0,)), ((1, 7), (0,)), ((3, 5, 70), (1,)), ((3, 5, 70), (0, 2)), ((3, 5, 70), (0, 1)),
-    ((3, 5, 70), (1, 2)), ((3, 5, 20), (2,)), ((2, 300), (1,)), ((300, 2), (0,)), ((2, 3, 4, 5), (1, 3)), ((2, 3, 4, 5), (0, 2)),
-    ((300, 130), (0,)), ((1, 1), (0, 1)), ((40,), (0,)),
+    ((17, 33), (1,)), ((17, 33), (0,)), ((17, 33), (0, 1)), ((5, 100), (1,)), ((100, 5), (0,)), ((4, 16), (1,)), ((16,
+    4), (0,)), ((1, 7), (1,)), ((7, 1), (1,)), ((7, 1), (0,)), ((1, 7), (0,)), ((3, 5, 70), (1,)), ((3, 5, 70), (0,
+    2)), ((3, 5, 70), (0, 1)), ((3, 5, 70), (1, 2)), ((3, 5, 20), (2,)), ((2, 300), (1,)), ((300, 2), (0,)), ((2, 3,
+    4, 5), (1, 3)), ((2, 3, 4, 5), (0, 2)), ((300, 130), (0,)), ((1, 1), (0, 1)), ((40,), (0,)),
 ]  # fmt: skip
 
 
@@ -311,7 +316,8 @@ def test_reductions_of_special_numbers(dtype: DType) -> None:
     """NaN, infinities and zeros in max, min, argmax and argmin: NumPy's answers, first occurrences."""
     def make(x: Node, axis: int) -> list[Node]:
         return [
-            ops.reduce_max(x, axes=(axis,)), ops.reduce_min(x, axes=(axis,)), ops.argmax(x, axis=axis), ops.argmin(x, axis=axis)
+            ops.reduce_max(x, axes=(axis,)), ops.reduce_min(x, axes=(axis,)), ops.argmax(x, axis=axis), ops.argmin(x,
+            axis=axis)
         ]  # fmt: skip
 
     for shape, axis in (((40, 37), 1), ((37, 40), 0), ((9, 5), 1), ((20, 200), 1)):
@@ -333,7 +339,8 @@ def test_empty_reductions() -> None:
     for shape, axes in (((3, 0), (1,)), ((0, 3), (0,)), ((0,), (0,)), ((2, 0, 40), (1,)), ((0, 5), (0, 1)), ((4, 0, 0), (1, 2))):
         t = TensorType(f32, shape)
         k = reduction(
-            body(lambda x, axes=axes: [ops.exp(ops.reduce_sum(x, axes=axes)), ops.reduce_prod(x, axes=axes)], t), shape, axes
+            body(lambda x, axes=axes: [ops.exp(ops.reduce_sum(x, axes=axes)), ops.reduce_prod(x, axes=axes)], t),
+            shape, axes
         )
         compiled = check(k, values(t))
         (one, _) = compiled(values(t))
@@ -341,8 +348,8 @@ def test_empty_reductions() -> None:
 
 
 @pytest.mark.parametrize("dtype", [f32, f64, f16], ids=str)
-@pytest.mark.parametrize(("shape", "axis"), [((20, 33), 1), ((9, 300), 1), ((70, 33), 0), ((6, 50, 20), 1), ((5, 10), 1), ((3, 64), 1)])
-def test_softmax(dtype: DType, shape: tuple[int, ...], axis: int) -> None:
+@pytest.mark.parametrize(("shape", "axis"), [((20, 33), 1), ((9, 300), 1), ((70, 33), 0), ((6, 50, 20), 1), ((5, 10),
+1), ((3, 64), 1)]) def test_softmax(dtype: DType, shape: tuple[int, ...], axis: int) -> None:
     t = TensorType(dtype, shape)
     x = values(t, special=False)
     k = reduction(body(softmax(axis), t), shape, (axis,))
@@ -510,3 +517,24 @@ def test_kernels_are_vectorised(template: str) -> None:
     lines = [line for line in text.splitlines() if line.startswith("\t") and not line.startswith("\t.")]
     count = native.vector_instruction_count(text)
     assert count > len(lines) / 3, f"{count} vector instructions of {len(lines)}"
+
+
+def wide_enough() -> bool:
+    """Whether this machine runs code for AVX2 with FMA."""
+    return bool({"+avx2", "+fma"} <= set(native.target(None).features.split(",")))
+
+
+@pytest.mark.skipif(not wide_enough(), reason="no AVX2")
+def test_bits_do_not_depend_on_the_vector_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    t = TensorType(f32, (37, 150))
+    x = values(t, special=False)
+    kernels = [
+        elementwise(lambda x: [ops.log1p(ops.exp(ops.tanh(x))), ops.add(ops.mul(x, x), ops.sin(x))], t),
+        *(reduction(body(softmax(axis), t), t.shape, (axis,)) for axis in (0, 1)),
+        reduction(body(lambda x: [ops.reduce_sum(x, axes=(0, 1)), ops.reduce_prod(x, axes=(0, 1))], t), t.shape, (0,
+        1)),
+    ]
+    here = [Compiled(k)(x) for k in kernels]
+    monkeypatch.setenv("GRAPHC_CPU", "x86-64-v3")
+    for k, found in zip(kernels, here, strict=True):
+        assert [a.tobytes() for a in Compiled(k)(x)] == [a.tobytes() for a in found]

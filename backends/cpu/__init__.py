@@ -103,10 +103,13 @@ def check_code(code: CompiledCode, graph: Graph, options: Options, path: str) ->
 
 
 def scratch(kernel: Kernel) -> int:
-    """Bytes of scratch per thread that a kernel needs."""
+    """Bytes of scratch per thread that a kernel needs; 0 for what has no emitter, which `build` reports with its line."""
     from graphc.backends.cpu import codegen
 
-    return 0 if kernel.template == "control" else max(step.scratch for step in codegen.lower(kernel).steps)
+    try:
+        return 0 if kernel.template == "control" else codegen.lower(kernel).scratch
+    except codegen.NoEmitter:
+        return 0
 
 
 def machine_key() -> str:

@@ -198,8 +198,7 @@ def share_units(e: Emission, parts: Sequence[tuple[str, str | int]], grain: int)
 
 
 def split_index(e: Emission, unit: str, parts: Sequence[tuple[str, str | int]]) -> None:
-    """Write the lines that take a number apart into variables, the last of which runs fastest: ``(variable,
-    extent)``."""
+    """Write the lines that take a number apart into variables of given extents, the last of which runs fastest."""
     extents = [n for _, n in parts[1:]]
     for k, (name, extent) in enumerate(parts):
         stride = math.prod(n for n in extents[k:] if isinstance(n, int))
@@ -289,8 +288,7 @@ def elementwise_loops(kernel: Kernel, layout: Layout) -> Code:
 
 
 def vectors_side_by_side(nodes: Iterable[Node]) -> int:
-    """Four vectors where a body is a chain of functions, each of which takes many dependent instructions; otherwise
-    one."""
+    """Four vectors where a body is a chain of functions, whose instructions wait for each other; otherwise one."""
     sizes = [text_size(node) for node in nodes]
     return 4 if sum(size > 1 for size in sizes) > 1 and sum(sizes) <= MOST_SIDE_BY_SIDE else 1
 

@@ -272,8 +272,7 @@ class Phases:
         both sides of it."""
         if self.count > 1:
             return False
-        before = {n for n in self.known_before(0) if not self.layout.is_leaf(n)}
-        return not before
+        return all(self.layout.is_leaf(node) for node in self.known_before(0))
 
 
 # ------------------------------------------------------------------------------------------------ shape of the loops
@@ -315,11 +314,7 @@ class Shape:
         elif last > 0 and vectors < 2 * width:
             width = 1
         shape = Shape(axes, outer, rows, width, resident, 1, 0)
-        if (
-            not phases.splits
-            or shape.units * (1 if shape.is_row else shape.blocks) > FEW_UNITS
-            or shape.elements < LONG
-        ):
+        if not phases.splits or shape.units > FEW_UNITS or shape.elements < LONG:
             return shape
         if not rows:
             return replace(shape, chunk=CHUNK, chunks=-(-shape.length // CHUNK))
@@ -564,8 +559,7 @@ class _Writer:
             accumulator.update(suffix, next(parts), next(parts) if accumulator.is_arg else "")
 
     def _partials(self) -> list[tuple[str, int, DType, str]]:
-        """Shared scratch for every variable of every accumulator: pointer, alias scope, element type, variable's
-        stem."""
+        """Shared scratch for the variables of accumulators: pointer, alias scope, element type, variable."""
         vectors = self.shape.chunks * self.shape.units * self.shape.width
         found = []
         for accumulator in self.accumulators.values():

@@ -44,8 +44,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of the loops: the axes of the domain that it runs over, their common extent, and whether it is
-    reduced."""
+    """One axis of the loops: the axes of the domain that went into it, its extent, and whether it is reduced."""
 
     members: tuple[int, ...]
     extent: int
@@ -120,8 +119,7 @@ class Layout:
         return low, high, Place(INDEX, 0, self.loop_strides(numbers))
 
     def collapse(self, outputs: Sequence[Node]) -> Layout:
-        """A layout with adjacent axes merged where all that ``outputs`` need is one line in memory, and without axes
-        of 1."""
+        """A layout without axes of one element, adjacent ones merged where all that ``outputs`` need allows it."""
         assert self.axes is not None
         strides = [*self.reads(outputs), *(self.stored(node) for node in outputs)]
         result = Layout(self.body, self.extents, [k for axis in self.axes if axis.reduced for k in axis.members])
@@ -155,8 +153,7 @@ class Layout:
 
 
 def merge_axes(axes: Sequence[Axis], strides: Sequence[tuple[int, ...]]) -> tuple[Axis, ...]:
-    """``axes`` without those of extent 1, and with neighbours of one kind merged where each of ``strides`` allows
-    it."""
+    """``axes`` without those of extent 1, neighbours of one kind merged where they are one line for all ``strides``."""
     merged: list[tuple[Axis, int]] = []  # with the number of the innermost axis that went in
     for k, axis in enumerate(axes):
         if axis.extent == 1:

@@ -1,8 +1,9 @@
 """Elementwise functions on vectors of 16 lanes, written as LLVM IR once per process and inlined into kernels.
 
-Floating point functions are within 2 ulp of the exact result for f32 and f64, right at +-0, +-inf, NaN, subnormals and at
-the ends of their ranges, and call no library.  Integer functions have NumPy's meaning (division by zero gives 0,
-``INT_MIN // -1`` wraps, shifts by the width or more give 0 or -1).
+Floating point functions are within 2 ulp of the exact result for f32 and f64 on hosts with FMA (power, cbrt and log2
+within 1.6, 0.8 and 1), within 2.7 elsewhere (tan 4.1); they are right at +-0, +-inf, NaN, subnormals and at the ends of
+their ranges, call no library, and give the same bits on every host with FMA.  Integer functions have NumPy's meaning
+(division by zero gives 0, ``INT_MIN // -1`` wraps, shifts by the width or more give 0 or -1).
 
 Each function below takes and returns :class:`~graphc.backends.cpu.simd.Value`, so they compose; ``@elementwise`` also
 makes it a function of the kernel language.  The polynomials are weighted minimax fits made with mpmath, coefficients
@@ -21,9 +22,6 @@ from numba.core import types
 
 from graphc.backends.cpu import simd
 from graphc.backends.cpu.lanes import Value, bool_, convert, f32, f64, i32, i64, u32, u64
-
-ALLOWED_SYMBOLS: frozenset[str] = frozenset()
-"""Undefined symbols that an object file may have; their addresses are those of the C library."""
 
 
 def elementwise(

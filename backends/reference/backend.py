@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from graphc.interpreter import evaluate, program_of
 from graphc.ir import Graph, Node
+from graphc.remarks import remark
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Runner:
         if why and not self._warned:
             self._warned = True
             name = self.graph.input_names[i]
-            warnings.warn(f"donated arguments that are copied instead of reused: {name!r}: {why}", stacklevel=6)
+            remark(f"donated arguments that are copied instead of reused: {name!r}: {why}")
         return why
 
 

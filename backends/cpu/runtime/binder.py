@@ -12,7 +12,6 @@ import itertools
 import linecache
 import os
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +40,7 @@ from graphc.backends.cpu.runtime.pyapi import (
     release_lock,
 )
 from graphc.backends.cpu.runtime.team import TEAM, available_cores
+from graphc.remarks import remark
 
 ErrorFactory = Callable[[int, int], Exception]
 """(code, node) of a kernel's error word to the exception to raise."""
@@ -254,7 +254,7 @@ class _Core:
             return
         self._warned.update(reasons)
         listed = "; ".join(f"{_name(self.program.inputs[k], k)}: {reason}" for k, reason in reasons.items())
-        warnings.warn(f"donated arguments that are copied instead of reused: {listed}", stacklevel=5)
+        remark(f"donated arguments that are copied instead of reused: {listed}")
 
 
 def _put_frame(context: Context, frame: Frame) -> None:
