@@ -140,6 +140,10 @@ def batch_nodes(outputs: Sequence[Node], batched: Mapping[Node, Node], size: int
         operands = [table.get(i, i) for i in node.inputs]
         with origin_of(builder, node):
             table[node] = node.op.batch(size, flags, *operands, **dict(node.attrs))
+    for order, primal, adjoint in list(builder.adjoints):  # batched adjoints are adjoints of the same order
+        owner, mapped = table.get(primal, primal), table.get(adjoint)
+        if isinstance(mapped, Node) and isinstance(owner, Node) and mapped.type == owner.type:
+            builder.add_adjoint(order, owner, mapped)
     result: list[tuple[Node, bool]] = []
     for out in outputs:
         mapped = table.get(out, out)

@@ -114,7 +114,10 @@ _SUBSCRIPT = next((k for k, (name, *_) in enumerate(getattr(dis, "_nb_ops", ()))
 
 
 def operand_texts(frame: FrameType) -> list[str]:
-    """The source texts of the operands of the running expression: both sides of an operator, or the arguments."""
+    """The source texts of the operands of the running expression: both sides of an operator, or the arguments.
+
+    Of a call on one list (``np.stack([x, y])``) they are the elements.
+    """
     text = textwrap.dedent(expression(frame, whole=True))
     try:
         statement = ast.parse(text).body[0]
@@ -131,6 +134,8 @@ def operand_texts(frame: FrameType) -> list[str]:
             parts = [left, right]
         case ast.Call(ast.Attribute(owner, _), arguments) if ast.unparse(owner) not in ("np", "numpy", "gnp"):
             parts = [owner, *arguments]
+        case ast.Call(_, [ast.List(elements) | ast.Tuple(elements), *_]):
+            parts = elements
         case ast.Call(_, arguments):
             parts = arguments
         case _:

@@ -328,7 +328,9 @@ def note_widening(result: DType, values: Sequence[Any]) -> None:
         return
     texts = operand_texts(frame) if frame is not None else []
     k = next((k for k in guilty if element_type(values[k]) is f64), guilty[0])
-    name = texts[k] if k < len(texts) and len(texts) == len(values) else where().partition(": `")[2].rstrip("`")
+    # np.where has its condition before the two operands.
+    own = texts[k + len(texts) - len(values)] if len(texts) >= len(values) else ""
+    name = own or where().partition(": `")[2].rstrip("`")
     kind = np.dtype(element_type(values[k]).numpy).name
     trace.note(f"float64 from {place(frame) if frame else 'an unknown line'}: {name} is {kind}, the other operand float32")
 

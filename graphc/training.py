@@ -447,7 +447,9 @@ def training_program(
 ) -> Callable[..., Any]:
     """The function of one step: ``(params, state, optimizer, step, key, *batch) -> (loss or (loss, aux), those anew)``."""
     parameters = parameters_of(loss)
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][1 + has_state :]
     wants_key = "key" in [p.name for p in parameters]
+    key_at = next((k for k, p in enumerate(positional) if p.name == "key"), len(positional))
 
     def split(result: Any) -> tuple[Any, Any]:
         """The loss, and (new state, aux)."""
@@ -463,12 +465,16 @@ def training_program(
     def step(params: Any, state: Any, moments: Any, count: Any, key: Any, *batch: Any, **named: Any) -> Any:
         from graphc import random
 
+        given = [state, *batch] if has_state else [*batch]
         if wants_key:
-            key, named["key"] = random.split(key)
-        before = (state,) if has_state else ()
+            key, use = random.split(key)
+            if key_at < len(batch):
+                given.insert(key_at + has_state, use)
+            else:
+                named["key"] = use
 
         def of_params(params: Any) -> Any:
-            return split(loss(params, *before, *batch, **named))
+            return split(loss(params, *given, **named))
 
         (value, (new_state, aux)), grads = value_and_grad(of_params, has_aux=True)(params)
         new_params, new_moments = optimizer.update(grads, moments, params, count)
@@ -476,11 +482,10 @@ def training_program(
 
     # The program's arguments are named as the user named those of the loss.
     kind = inspect.Parameter.POSITIONAL_ONLY
-    batch = [p.replace(default=p.empty) for p in parameters[1 + has_state :] if p.name != "key" and p.name not in PARTS]
-    if any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in batch):
-        batch = []
+    batch = [p.replace(kind=kind, default=p.empty) for p in positional if p.name != "key" and p.name not in PARTS]
+    rest = [p for p in parameters if p.kind == p.VAR_POSITIONAL]
     step.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [*(inspect.Parameter(name, kind) for name in PARTS), *(p.replace(kind=kind) for p in batch)]
+        [*(inspect.Parameter(name, kind) for name in PARTS), *batch, *rest]
     )
     step.__name__ = f"train_{label(loss)}".replace("<lambda>", "step")
     return step

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -259,6 +261,8 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     (array([ 2., 40.]),)
     """
     if current_trace() is None:
+        for k, primal in enumerate(primals):
+            check_floats(primal, k, "vjp")
         outputs = concrete_or_traced(lambda *p: fun(*p))(*primals)
 
         def pull(cotangents: Any) -> Any:
@@ -572,7 +576,8 @@ class custom_vjp:
 
     ``fwd(*args) -> (output, residuals)`` and ``bwd(residuals, cotangent) -> tuple of cotangents, one per argument``
     (None for zero). The cotangent nests as the output, None for outputs that are no floats. The rule is about the
-    arguments; traced values that the function closes over are differentiated through the function itself.
+    arguments; traced values that the function closes over are differentiated through the function itself. The rules may
+    call the function: there it is the plain one, without rules.
     Forward-mode differentiation (jvp, jacfwd, hessian) is refused by name.
 
     >>> @custom_vjp
@@ -587,6 +592,7 @@ class custom_vjp:
         self.fun = fun
         self.fwd: Callable[..., Any] | None = None
         self.bwd: Callable[..., Any] | None = None
+        self.in_rule = threading.local()
         self.__name__ = getattr(fun, "__name__", "custom")
         functools.update_wrapper(self, fun)
 
@@ -595,7 +601,7 @@ class custom_vjp:
         self.fwd, self.bwd = fwd, bwd
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if current_trace() is None:
+        if current_trace() is None or getattr(self.in_rule, "active", False):
             return self.fun(*args, **kwargs)
         if self.fwd is None or self.bwd is None:
             raise TypeError(f"{self.__name__} is a custom_vjp without rules: call {self.__name__}.defvjp(fwd, bwd)")
@@ -604,7 +610,18 @@ class custom_vjp:
             if bound.kwargs:
                 raise TypeError(f"{self.__name__}: a custom_vjp takes its arguments by position, not {list(bound.kwargs)}")
             args = bound.args
-        return call_with_rule(self.fun, self.fwd, self.bwd, args, graph_name(self))
+        return call_with_rule(self, args, graph_name(self))
+
+
+    @contextmanager
+    def own_rule(self) -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
+        """fwd and bwd; while they run, the function is the plain one."""
+        assert self.fwd is not None and self.bwd is not None
+        self.in_rule.active = True
+        try:
+            yield self.fwd, self.bwd
+        finally:
+            self.in_rule.active = False
 
 
 class Operands:
@@ -624,22 +641,21 @@ class Operands:
         return unflatten(self.tree, [unwrapped(v) if is_static(v) else next(fresh) for v in self.leaves])
 
 
-def call_with_rule(
-    fun: Callable[..., Any], fwd: Callable[..., Any], bwd: Callable[..., Any], args: tuple, name: str
-) -> Any:
+def call_with_rule(function: custom_vjp, args: tuple, name: str) -> Any:
     """A ``call`` node for ``fun(*args)`` whose rule runs ``fwd`` again (the same nodes) and then ``bwd``."""
     from graphc.ops.control import call
 
     operands = Operands(args)
     with Trace(name, this_trace()) as inner:
-        results, out_tree = output_nodes(fun(*operands.inputs(inner)[0]))
+        results, out_tree = output_nodes(function.fun(*operands.inputs(inner)[0]))
     with Trace(f"{name}_rule", this_trace()) as rule:
         call_args, _ = operands.inputs(rule)
         for k, node in enumerate(results):
             rule.input(f"y{k}", node.type)
         cts = [rule.input(f"ct{k}", n.type) if n.type.dtype.is_inexact else None for k, n in enumerate(results)]
-        residuals = forward_residuals(fwd(*call_args), results, out_tree, name)
-        cotangents = rule_cotangents(bwd(residuals, unflatten(out_tree, cts)), args, operands, name)
+        with function.own_rule() as (fwd, bwd):
+            residuals = forward_residuals(fwd(*call_args), results, out_tree, name)
+            cotangents = rule_cotangents(bwd(residuals, unflatten(out_tree, cts)), args, operands, name)
     captured = list(dict.fromkeys([*inner.captures, *rule.captures]))
     n = len(operands.nodes)
     body = close_over(inner, results, n, captured)

@@ -32,8 +32,9 @@ def loaded(assembled: Assembled, **options: Any) -> Executable:
     return Executable(assembled.program, list(compile_sources(assembled.sources).values()), **options)
 
 
-def check(graph: Graph, *inputs: np.ndarray, donated: Mapping[int, int] | None = None, tolerance: float = 1e-5) ->
-Assembled:
+def check(
+    graph: Graph, *inputs: np.ndarray, donated: Mapping[int, int] | None = None, tolerance: float = 1e-5
+) -> Assembled:
     """The program gives what the graph means, and the same bits on two threads."""
     assembled = assemble(planned(graph, donated))
     want = evaluate(graph, inputs)
@@ -127,9 +128,15 @@ def test_owned_memory() -> None:
     graph = traced(lambda w, m, x: ((w * x).sum(), w + x, m * 2), numbers(9), numbers(4), numbers(9))
     assembled = assemble(planned(graph, {0: 1, 1: 2}), owned=(0, 1))
     program = assembled.program
-    assert ([s.name for s in program.owned], [s.name for s in program.inputs], len(program.outputs)) == (["w", "m"],
-    ["x"], 1) w, m, x = numbers(9), numbers(4), numbers(9, seed=1) start_w, start_m = w.copy(), m.copy() exe =
-    loaded(assembled, owned=[w, m]) for k in range(3):
+    assert ([s.name for s in program.owned], [s.name for s in program.inputs], len(program.outputs)) == (
+        ["w", "m"],
+        ["x"],
+        1,
+    )
+    w, m, x = numbers(9), numbers(4), numbers(9, seed=1)
+    start_w, start_m = w.copy(), m.copy()
+    exe = loaded(assembled, owned=[w, m])
+    for k in range(3):
         (total,) = exe.call([x])
         np.testing.assert_allclose(total, ((start_w + k * x) * x).sum(), rtol=1e-5)
     np.testing.assert_allclose(w, start_w + 3 * x, rtol=1e-5)
@@ -159,6 +166,7 @@ def test_scan(length: int, body: Callable[..., Any], reverse: bool) -> None:
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_scan_of_several(length: int) -> None:
     """Two carries (one in place, one beside), two operands with slices, a constant, two results with slices."""
+
     def run(a: Any, b: Any, xs: Any, zs: Any, k: Any) -> Any:
         def body(carry: Any, x: Any) -> Any:
             a, b = carry
@@ -174,6 +182,7 @@ def test_scan_of_several(length: int) -> None:
 @pytest.mark.parametrize(("outer", "inner"), [(1, 1), (2, 3), (3, 2), (4, 0)])
 def test_nested_scans(outer: int, inner: int) -> None:
     """An inner loop moves along a slice that the outer one moves."""
+
     def run(c: Any, xs: Any) -> Any:
         def outer_body(c: Any, block: Any) -> Any:
             c, ys = graphc.scan(lambda c, x: (np.tanh(c + x[::-1]), c * x), c, block)
@@ -209,7 +218,9 @@ def test_cond_and_switch() -> None:
 def test_cond_in_a_loop_in_a_cond() -> None:
     def run(n: Any, xs: Any) -> Any:
         def body(c: Any, x: Any) -> Any:
-            c = graphc.cond(x.sum() > 0, lambda c: c + x, lambda c: graphc.while_loop(lambda s: s.sum() > 1, lambda s: s / 2, c), c)
+            c = graphc.cond(
+                x.sum() > 0, lambda c: c + x, lambda c: graphc.while_loop(lambda s: s.sum() > 1, lambda s: s / 2, c), c
+            )
             return c, c * 2
 
         return graphc.cond(n > 0, lambda xs: graphc.scan(body, xs[0], xs), lambda xs: (xs[1], xs * 3), xs)
@@ -253,6 +264,7 @@ def test_an_error_names_the_node_and_the_line() -> None:
 
 def test_errors_after_the_first_write_are_known() -> None:
     """An error that comes after owned memory was written is told apart from one that comes before."""
+
     def run(w: Any, i: Any) -> Any:
         new = w * 2
         return new, (new[i]).sum()
@@ -274,4 +286,3 @@ def test_a_missing_emitter_names_node_and_line() -> None:
     graph = Graph(graph.name, graph.inputs, graph.outputs, graph.nodes, {graph.outputs[0]: (line,)})
     with pytest.raises(NotImplementedError, match=r"cpu has no emitter for frobnicate \(v1, model.py:31\)"):
         assemble(plan(stage(fuse(graph)), None))
-

@@ -16,7 +16,22 @@ from graphc.ir import Graph, Node
 from graphc.ops import OPS
 from graphc.passes.schedule import Domain, Kernel
 from graphc.types import (
-    DTYPES, DType, TensorType, bf16, bool_, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64,
+    DTYPES,
+    DType,
+    TensorType,
+    bf16,
+    bool_,
+    f16,
+    f32,
+    f64,
+    i8,
+    i16,
+    i32,
+    i64,
+    u8,
+    u16,
+    u32,
+    u64,
 )  # fmt: skip
 
 FLOATS, INTEGERS = (f32, f64, f16, bf16), (i8, i16, i32, i64, u8, u16, u32, u64)
@@ -64,12 +79,17 @@ def ulps(got: np.ndarray, want: np.ndarray, dtype: DType) -> float:
     bits = {"f64": 52, "f32": 23, "f16": 10, "bf16": 7}[dtype.name]
     smallest = {"f64": -1074, "f32": -149, "f16": -24, "bf16": -133}[dtype.name]
     _, exponent = np.frexp(want[finite])
-    return float(np.max(np.abs(got[finite] - want[finite]) / np.exp2(np.maximum(exponent - 1 - bits, smallest).astype(float))))
+    return float(
+        np.max(np.abs(got[finite] - want[finite]) / np.exp2(np.maximum(exponent - 1 - bits, smallest).astype(float)))
+    )
 
 
 def check(
-    k: Kernel, *inputs: np.ndarray, limit: float = 0.0, threads: Sequence[int] = (2, 3), in_place: dict[int, int] |
-    None = None
+    k: Kernel,
+    *inputs: np.ndarray,
+    limit: float = 0.0,
+    threads: Sequence[int] = (2, 3),
+    in_place: dict[int, int] | None = None,
 ) -> Compiled:
     """The kernel's results are those of its body up to ``limit`` ulps, with the same bits for any number of threads."""
     compiled = Compiled(k)
@@ -93,7 +113,12 @@ def elementwise_ops(dtype: DType, operands: int) -> list[str]:
     """The ops that take ``operands`` tensors of an element type and no attributes."""
     found = []
     for name, op in OPS.items():
-        if op.kind == "elementwise" and op.scalar and op.scalar.count("{") == operands and name not in ("select", "cast", "iota"):
+        if (
+            op.kind == "elementwise"
+            and op.scalar
+            and op.scalar.count("{") == operands
+            and name not in ("select", "cast", "iota")
+        ):
             try:
                 op.infer(*[TensorType(dtype, (3,))] * operands)
             except TypeError:
@@ -147,15 +172,14 @@ def test_integer_powers(dtype: DType) -> None:
     x = values(t, special=False)
     if dtype is f16:
         x = np.clip(x, -2, 2)
-    check(elementwise(lambda x: [ops.integer_pow(x, exponent=p) for p in powers], t), x, limit=16 if dtype.is_float
-    else 0)
+    check(
+        elementwise(lambda x: [ops.integer_pow(x, exponent=p) for p in powers], t), x, limit=16 if dtype.is_float else 0
+    )
 
 
 def test_index_tensors() -> None:
     shape = (5, 3, 20)
-    k = elementwise(
-        lambda: [ops.iota(shape=shape, axis=a, to=d) for a in range(3) for d in (i32, f32, u8, bf16, f64)]
-    )
+    k = elementwise(lambda: [ops.iota(shape=shape, axis=a, to=d) for a in range(3) for d in (i32, f32, u8, bf16, f64)])
     check(k)
 
 
@@ -187,18 +211,34 @@ def test_accesses(dtype: DType) -> None:
     t = TensorType(dtype, (6, 35))
     check(elementwise(lambda x: accesses(x)[1:] + [ops.alias(x, tag=0)], t), values(t))
     every_second = TensorType(dtype, (12, 70))
-    check(elementwise(lambda x: ops.slice_(x, start=(1, 0), size=(6, 35), step=(2, 2)), every_second),
-    values(every_second)) split = TensorType(dtype, (6, 7, 5)) check(elementwise(lambda x:
-    ops.transpose(ops.reshape(x, shape=(6, 7, 5)), axes=(2, 0, 1)), t), values(t)) check(elementwise(lambda x:
-    ops.transpose(x, axes=(1, 2, 0)), split), values(split))
+    check(
+        elementwise(lambda x: ops.slice_(x, start=(1, 0), size=(6, 35), step=(2, 2)), every_second),
+        values(every_second),
+    )
+    split = TensorType(dtype, (6, 7, 5))
+    check(elementwise(lambda x: ops.transpose(ops.reshape(x, shape=(6, 7, 5)), axes=(2, 0, 1)), t), values(t))
+    check(elementwise(lambda x: ops.transpose(x, axes=(1, 2, 0)), split), values(split))
 
 
-SHAPES = [(1, 1), (1, 40), (40, 1), (15, 16), (16, 15), (17, 33), (33, 17), (2, 100), (100, 2), (100, 3), (3, 7), (130, 70), (0, 5)]
+SHAPES = [
+    (1, 1),
+    (1, 40),
+    (40, 1),
+    (15, 16),
+    (16, 15),
+    (17, 33),
+    (33, 17),
+    (2, 100),
+    (100, 2),
+    (100, 3),
+    (3, 7),
+    (130, 70),
+    (0, 5),
+]
 
 
 def test_transposes_and_rows() -> None:
-    """Two-dimensional shapes with a transposed operand, a row and a column: equal text wherever only the rows
-    differ."""
+    """Two-dimensional shapes with a transposed operand, a row and a column: equal text wherever only the rows differ."""
     for m, n in SHAPES:
         t, u = TensorType(f32, (m, n)), TensorType(f32, (n, m))
         row, column = TensorType(f32, (n,)), TensorType(f32, (m,))
@@ -216,15 +256,14 @@ def test_many_axes() -> None:
     shape = (3, 1, 18, 5)
     x = values(TensorType(f32, shape))
     for order in itertools.permutations(range(4)):
-        inverse = tuple(int(k) for k in np.argsort(order))
         result = tuple(shape[k] for k in order)
         k = elementwise(
-            lambda x, y, order=order: ops.maximum(ops.transpose(x, axes=order), y), TensorType(f32, shape),
-            TensorType(f32, result)
+            lambda x, y, order=order: ops.maximum(ops.transpose(x, axes=order), y),
+            TensorType(f32, shape),
+            TensorType(f32, result),
         )
         y = np.ascontiguousarray(np.transpose(x, order) + 1)
         check(k, x, y, threads=(2,))
-        assert inverse is not None
 
 
 def test_large_rows_are_split() -> None:
@@ -248,8 +287,12 @@ def test_equal_kernels_have_equal_text() -> None:
         t = TensorType(f32, (n, 40))
         part = (n - start, 40)
         return source(
-            elementwise(lambda x: ops.mul(ops.slice_(x, start=(start, 0), size=part, step=(1, 1)),
-            ops.full(TensorType(f32, part), factor)), t)
+            elementwise(
+                lambda x: ops.mul(
+                    ops.slice_(x, start=(start, 0), size=part, step=(1, 1)), ops.full(TensorType(f32, part), factor)
+                ),
+                t,
+            )
         )
 
     assert step(128, 1, 0.5) == step(128, 7, 0.5) == step(33, 2, 3.0)
@@ -258,7 +301,9 @@ def test_equal_kernels_have_equal_text() -> None:
         return source(kernel(body(softmax(1), TensorType(f32, (n, 40))), "row", (n, 40), (1,)))
 
     def total(n: int) -> str:
-        return source(kernel(body(lambda x: ops.reduce_sum(x, axes=(0,)), TensorType(f32, (n, 40))), "column", (n, 40), (0,)))
+        return source(
+            kernel(body(lambda x: ops.reduce_sum(x, axes=(0,)), TensorType(f32, (n, 40))), "column", (n, 40), (0,))
+        )
 
     assert softmax_rows(128) == softmax_rows(7)
     assert total(1000) == total(31)
@@ -281,10 +326,10 @@ def reduction(graph: Graph, extents: Sequence[int], reduced: Sequence[int]) -> K
 
 
 REDUCED = [
-    ((17, 33), (1,)), ((17, 33), (0,)), ((17, 33), (0, 1)), ((5, 100), (1,)), ((100, 5), (0,)), ((4, 16), (1,)), ((16,
-    4), (0,)), ((1, 7), (1,)), ((7, 1), (1,)), ((7, 1), (0,)), ((1, 7), (0,)), ((3, 5, 70), (1,)), ((3, 5, 70), (0,
-    2)), ((3, 5, 70), (0, 1)), ((3, 5, 70), (1, 2)), ((3, 5, 20), (2,)), ((2, 300), (1,)), ((300, 2), (0,)), ((2, 3,
-    4, 5), (1, 3)), ((2, 3, 4, 5), (0, 2)), ((300, 130), (0,)), ((1, 1), (0, 1)), ((40,), (0,)),
+    ((17, 33), (1,)), ((17, 33), (0,)), ((17, 33), (0, 1)), ((5, 100), (1,)), ((100, 5), (0,)), ((4, 16), (1,)),
+    ((16, 4), (0,)), ((1, 7), (1,)), ((7, 1), (1,)), ((7, 1), (0,)), ((1, 7), (0,)), ((3, 5, 70), (1,)), ((3, 5, 70), (0, 2)),
+    ((3, 5, 70), (0, 1)), ((3, 5, 70), (1, 2)), ((3, 5, 20), (2,)), ((2, 300), (1,)), ((300, 2), (0,)), ((2, 3, 4, 5), (1, 3)),
+    ((2, 3, 4, 5), (0, 2)), ((300, 130), (0,)), ((1, 1), (0, 1)), ((40,), (0,)),
 ]  # fmt: skip
 
 
@@ -314,10 +359,10 @@ def test_reductions(dtype: DType) -> None:
 @pytest.mark.parametrize("dtype", [f32, f64, bf16], ids=str)
 def test_reductions_of_special_numbers(dtype: DType) -> None:
     """NaN, infinities and zeros in max, min, argmax and argmin: NumPy's answers, first occurrences."""
+
     def make(x: Node, axis: int) -> list[Node]:
         return [
-            ops.reduce_max(x, axes=(axis,)), ops.reduce_min(x, axes=(axis,)), ops.argmax(x, axis=axis), ops.argmin(x,
-            axis=axis)
+            ops.reduce_max(x, axes=(axis,)), ops.reduce_min(x, axes=(axis,)), ops.argmax(x, axis=axis), ops.argmin(x, axis=axis)
         ]  # fmt: skip
 
     for shape, axis in (((40, 37), 1), ((37, 40), 0), ((9, 5), 1), ((20, 200), 1)):
@@ -336,11 +381,19 @@ def test_reductions_of_special_numbers(dtype: DType) -> None:
 
 def test_empty_reductions() -> None:
     """Sums and products over nothing are 0 and 1, and what follows from them is computed."""
-    for shape, axes in (((3, 0), (1,)), ((0, 3), (0,)), ((0,), (0,)), ((2, 0, 40), (1,)), ((0, 5), (0, 1)), ((4, 0, 0), (1, 2))):
+    for shape, axes in (
+        ((3, 0), (1,)),
+        ((0, 3), (0,)),
+        ((0,), (0,)),
+        ((2, 0, 40), (1,)),
+        ((0, 5), (0, 1)),
+        ((4, 0, 0), (1, 2)),
+    ):
         t = TensorType(f32, shape)
         k = reduction(
             body(lambda x, axes=axes: [ops.exp(ops.reduce_sum(x, axes=axes)), ops.reduce_prod(x, axes=axes)], t),
-            shape, axes
+            shape,
+            axes,
         )
         compiled = check(k, values(t))
         (one, _) = compiled(values(t))
@@ -348,8 +401,10 @@ def test_empty_reductions() -> None:
 
 
 @pytest.mark.parametrize("dtype", [f32, f64, f16], ids=str)
-@pytest.mark.parametrize(("shape", "axis"), [((20, 33), 1), ((9, 300), 1), ((70, 33), 0), ((6, 50, 20), 1), ((5, 10),
-1), ((3, 64), 1)]) def test_softmax(dtype: DType, shape: tuple[int, ...], axis: int) -> None:
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((20, 33), 1), ((9, 300), 1), ((70, 33), 0), ((6, 50, 20), 1), ((5, 10), 1), ((3, 64), 1)]
+)
+def test_softmax(dtype: DType, shape: tuple[int, ...], axis: int) -> None:
     t = TensorType(dtype, shape)
     x = values(t, special=False)
     k = reduction(body(softmax(axis), t), shape, (axis,))
@@ -369,7 +424,9 @@ def layer_norm(x: Node, g: Node, b: Node, axis: int) -> list[Node]:
     scale = ops.rsqrt(ops.add(variance, ops.full(variance.type, 1e-5)))
     y = ops.mul(d, ops.expand(scale, x, (axis,)))
     other = (axis,)
-    out = ops.add(ops.mul(y, ops.broadcast_to(g, shape=shape, axes=other)), ops.broadcast_to(b, shape=shape, axes=other))
+    out = ops.add(
+        ops.mul(y, ops.broadcast_to(g, shape=shape, axes=other)), ops.broadcast_to(b, shape=shape, axes=other)
+    )
     return [out, scale, y, ops.reduce_max(out, axes=(axis,))]
 
 
@@ -389,6 +446,7 @@ def test_several_phases(shape: tuple[int, ...], axis: int) -> None:
 
 def test_a_later_phase_reads_what_an_output_overwrites() -> None:
     """An output of the first phase in the place of an operand that the second phase reads: it is stored late."""
+
     def make(x: Node) -> list[Node]:
         early = ops.exp(x)
         total = ops.expand(ops.reduce_sum(early, axes=(1,)), x, (1,))
@@ -407,9 +465,12 @@ def test_a_later_phase_reads_what_an_output_overwrites() -> None:
 
 def test_a_producer_is_rounded_once() -> None:
     """exp(s·x - max(s·x)) never exceeds 1: both see the same product."""
+
     def make(x: Node, s: Node) -> list[Node]:
         y = ops.mul(x, ops.broadcast_to(s, shape=x.type.shape, axes=()))
-        return [ops.reduce_max(ops.exp(ops.sub(y, ops.expand(ops.reduce_max(y, axes=(axis,)), y, (axis,)))), axes=(axis,))]
+        return [
+            ops.reduce_max(ops.exp(ops.sub(y, ops.expand(ops.reduce_max(y, axes=(axis,)), y, (axis,)))), axes=(axis,))
+        ]
 
     for shape, axis in (((50, 10), 1), ((50, 130), 1), ((130, 50), 0)):
         t = TensorType(f32, shape)
@@ -422,7 +483,9 @@ def test_a_producer_is_rounded_once() -> None:
 @pytest.mark.parametrize("n", [200_000, 1 << 17, 131_072 * 2 + 1])
 def test_long_reductions_are_done_in_chunks(n: int) -> None:
     t = TensorType(f32, (n,))
-    k = reduction(body(lambda x: [*reductions(x, (0,)), ops.sqrt(ops.reduce_sum(ops.mul(x, x), axes=(0,)))], t), (n,), (0,))
+    k = reduction(
+        body(lambda x: [*reductions(x, (0,)), ops.sqrt(ops.reduce_sum(ops.mul(x, x), axes=(0,)))], t), (n,), (0,)
+    )
     x = np.random.default_rng(0).standard_normal(n).astype(np.float32)
     x[[n // 2, n - 1]] = 9.0
     x[[n // 3, n // 2 + 1]] = -9.0
@@ -441,7 +504,9 @@ def test_long_reductions_are_done_in_chunks(n: int) -> None:
 def test_long_columns_are_done_in_chunks(shape: tuple[int, ...]) -> None:
     t = TensorType(f32, shape)
     axes = tuple(range(len(shape) - 1))
-    k = reduction(body(lambda x: [ops.reduce_sum(x, axes=axes), ops.reduce_max(x, axes=axes), ops.abs_(x)], t), shape, axes)
+    k = reduction(
+        body(lambda x: [ops.reduce_sum(x, axes=axes), ops.reduce_max(x, axes=axes), ops.abs_(x)], t), shape, axes
+    )
     x = np.random.default_rng(0).random(shape, np.float32)
     compiled = Compiled(k)
     assert compiled.code.then is not None
@@ -480,6 +545,7 @@ def test_copies(dtype: DType) -> None:
     copy(lambda x, f: ops.pad(x, f, shape=(9, 40), start=(8, 35), step=(-1, -1)), (5, 33), ())
     copy(lambda x, f: ops.pad(x, f, shape=(20, 70), start=(2, 1), step=(3, 2)), (5, 33), ())
     copy(lambda x, f: ops.pad(x, f, shape=(2, 40), start=(0, 0), step=(1, 1)), (2, 0), ())
+    copy(lambda x, y: ops.concatenate(x, y, axis=0), (0, 3), (0, 3))
     copy(lambda x: ops.reshape(ops.transpose(x, axes=(1, 0)), shape=(100,)), (5, 20))
     copy(lambda x: ops.reshape(ops.transpose(x, axes=(2, 1, 0)), shape=(40, 9)), (3, 6, 20))
 
@@ -508,7 +574,9 @@ def test_kernels_are_vectorised(template: str) -> None:
     """20 buffers and more make LLVM's own vectoriser give up; here vectors are vectors."""
     t = TensorType(f32, (64, 96))
     if template == "elementwise":
-        k = elementwise(lambda *xs: [ops.tanh(ops.mul(a, b)) for a, b in zip(xs[::2], xs[1::2], strict=True)], *[t] * 14)
+        k = elementwise(
+            lambda *xs: [ops.tanh(ops.mul(a, b)) for a, b in zip(xs[::2], xs[1::2], strict=True)], *[t] * 14
+        )
     else:
         axis = 1 if template == "row" else 0
         k = reduction(body(softmax(axis), t), t.shape, (axis,))
@@ -531,8 +599,9 @@ def test_bits_do_not_depend_on_the_vector_width(monkeypatch: pytest.MonkeyPatch)
     kernels = [
         elementwise(lambda x: [ops.log1p(ops.exp(ops.tanh(x))), ops.add(ops.mul(x, x), ops.sin(x))], t),
         *(reduction(body(softmax(axis), t), t.shape, (axis,)) for axis in (0, 1)),
-        reduction(body(lambda x: [ops.reduce_sum(x, axes=(0, 1)), ops.reduce_prod(x, axes=(0, 1))], t), t.shape, (0,
-        1)),
+        reduction(
+            body(lambda x: [ops.reduce_sum(x, axes=(0, 1)), ops.reduce_prod(x, axes=(0, 1))], t), t.shape, (0, 1)
+        ),
     ]
     here = [Compiled(k)(x) for k in kernels]
     monkeypatch.setenv("GRAPHC_CPU", "x86-64-v3")

@@ -37,6 +37,10 @@ class Mode(enum.Enum):
     SLOW = 2
 
 
+def divides_by_two(x: Any) -> Any:
+    return x / 2
+
+
 def ops_of(graph: Graph) -> list[str]:
     return [n.op.name for n in graph.nodes if n.op.name != "input"]
 
@@ -133,7 +137,8 @@ def test_python_loops_unroll_and_equal_expressions_are_one_node() -> None:
 
 
 def test_names_of_graphs_and_inputs() -> None:
-    assert graphc.trace(lambda x: x, 1.0).name == "graph" or graphc.trace(lambda x: x, 1.0).name.isidentifier()
+    assert graphc.trace(lambda x: x, 1.0).name == "graph"
+    assert graphc.trace(divides_by_two, F32).name == "divides_by_two"
     graph = graphc.trace(lambda *args: args[0] + args[1], F32, F32)
     assert graph.input_names == ("args0", "args1")
     assert graphc.trace(np.add, F32, F32).input_names[0]
@@ -203,7 +208,8 @@ def test_library_functions_are_at_the_users_line() -> None:
         return np.linalg.norm(x) + np.std(x)
 
     graph = graphc.trace(program, F32)
-    assert {p.line for places in graph.lines.values() for p in places} == {here(program, 1)}
+    lines = {p.line for node, places in graph.lines.items() for p in places if node.op.name != "input"}
+    assert lines == {here(program, 1)}
 
 
 def test_a_node_of_many_lines_keeps_several() -> None:
@@ -268,7 +274,7 @@ def test_what_widens_to_float64_is_remarked_with_its_line() -> None:
     assert ": y is float64" in widening(lambda x, y: np.maximum(x, y), F32, np.ones(3))
     assert "np.arange(3) is int64" in widening(lambda x: x + np.arange(3), F32)
     assert "np.float64(2) is float64" in widening(lambda x: np.where(x > 0, x, np.float64(2)), F32)
-    assert "float64" in widening(lambda x: np.concatenate([x, np.ones(1)]), F32)
+    assert ": np.ones(1) is float64" in widening(lambda x: np.concatenate([x, np.ones(1)]), F32)
 
     def in_place(x: Any) -> Any:
         y = x * 1
@@ -342,7 +348,6 @@ def test_no_warning_without_a_draw() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         graphc.trace(lambda x: x + (rng is None) + (RNG is None), F32)
-        graphc.trace(MODEL.forward.__func__.__get__(None) if False else (lambda x: x), F32)
         graphc.trace(lambda x, key: x + graphc.random.normal(key, 3), F32, graphc.random.key(0))
         graphc.grad(lambda x: (x * rng.normal(size=3)).sum())(np.ones(3))  # traced anew at every call
 

@@ -369,8 +369,7 @@ def copy(kernel: Kernel) -> Code:
     then: Code | None = None
     for step in reversed(boxes):
         then = _copy_step(kernel, node, step, then) if step else then
-    assert then is not None, "an empty result needs no kernel"
-    return then
+    return then if then is not None else Emission(kernel, "copy: nothing").code(1, 0.0)
 
 
 def _copy_step(kernel: Kernel, node: Node, pieces: Sequence[_Piece], then: Code | None) -> Code:
