@@ -40,10 +40,14 @@ def differentiable(node: Node) -> bool:
 
 @contextmanager
 def origin_of(builder: Builder, node: Node) -> Iterator[None]:
-    """New nodes get the lines of ``node``: a derivative comes from the line of what it differentiates."""
+    """New nodes get the lines of ``node``: a derivative comes from the line of what it differentiates. So do errors."""
     saved, builder.origin = builder.origin, builder.lines.get(node, ())
     try:
         yield
+    except GraphError as error:
+        if builder.origin and "\n  of " not in str(error):
+            error.args = (f"{error}\n  of {builder.origin[0]}",)
+        raise
     finally:
         builder.origin = saved
 

@@ -26,6 +26,7 @@ def load(path: str | os.PathLike[str], like: Any = None, trust: bool | None = No
     from graphc.training import TrainingStep
 
     file = storage.read(path)
+    file.verify()
     kind = file.manifest.get("format")
     if kind == STEP:
         return TrainingStep.from_file(file, trust, like)

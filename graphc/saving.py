@@ -193,13 +193,16 @@ def tree_from_json(data: Any, depth: int = 0) -> Tree:
 
 def graft(saved: Tree, like: Tree, what: str) -> Tree:
     """``like``, which gives the classes of ``saved``. Raises ValueError where they do not nest alike."""
-    plain = {"namedtuple": "tuple", "dataclass": "dict"}
-    keys = tuple(range(len(like.children))) if like.kind == "namedtuple" else like.keys
-    if plain.get(like.kind, like.kind) != saved.kind or keys != saved.keys:
+    if not alike(saved, like):
         raise ValueError(f"like does not nest as the saved {what} do: {paths(like)} instead of {paths(saved)}")
-    for part, other in zip(saved.children, like.children, strict=True):
-        graft(part, other, what)
     return like
+
+
+def alike(saved: Tree, like: Tree) -> bool:
+    """Whether ``like`` nests as ``saved`` does, namedtuples standing for tuples and dataclasses for dicts."""
+    kind = {"namedtuple": "tuple", "dataclass": "dict"}.get(like.kind, like.kind)
+    keys = tuple(range(len(like.children))) if like.kind == "namedtuple" else like.keys
+    return kind == saved.kind and keys == saved.keys and all(map(alike, saved.children, like.children))
 
 
 def paths(tree: Tree) -> str:

@@ -578,7 +578,7 @@ class custom_vjp:
     (None for zero). The cotangent nests as the output, None for outputs that are no floats. The rule is about the
     arguments; traced values that the function closes over are differentiated through the function itself. The rules may
     call the function: there it is the plain one, without rules.
-    Forward-mode differentiation (jvp, jacfwd, hessian) is refused by name.
+    Forward-mode differentiation of the function (jvp, jacfwd) is refused by name.
 
     >>> @custom_vjp
     ... def clipped(x):

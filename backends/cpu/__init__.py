@@ -33,6 +33,7 @@ class CompiledCode:
     objects, sources  object file and text of every function, by symbol; ``users`` names the kernels that it is the code of
     unsafe            numbers of errors that are raised after memory of the caller's was written
     memory, plan      planned bytes, and the plan as text
+    path              the file that it was read from
     """
 
     program: Program
@@ -42,6 +43,7 @@ class CompiledCode:
     unsafe: frozenset[int] = frozenset()
     memory: Memory | None = None
     plan: str = ""
+    path: str = ""
 
     @property
     def source(self) -> str:
@@ -82,6 +84,7 @@ def code_from_sections(parts: Mapping[str, Any], path: str = "<memory>") -> Comp
             frozenset(map(int, index["unsafe"])),
             Memory(**{k: int(v) for k, v in index["memory"].items()}) if index["memory"] else None,
             parts["plan"].decode(),
+            path,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise storage.FileFormatError(path, f"holds machine code that is not whole ({error!r})") from None
@@ -278,8 +281,16 @@ class Runner:
 
 
 def load(code: CompiledCode, options: Options, program: Any) -> Runner:
-    """Link a program into this process."""
-    return Runner(code, options.threads)
+    """Link a program into this process. Raises FileFormatError for code from a file that cannot be linked."""
+    from graphc.backends.cpu.runtime import CodeError
+
+    try:
+        return Runner(code, options.threads)
+    except CodeError as error:
+        if not code.path:
+            raise
+        what = f"holds machine code that cannot be loaded ({error})"
+        raise storage.FileFormatError(code.path, what, "load it with trust=False, which compiles it anew") from None
 
 
 def assembly(code: CompiledCode) -> str:
