@@ -303,7 +303,7 @@ class Executable:
         if self.options.owned:
             signature, names = batch_signature(self)
         leaves = take_leaves(signature, names, args, kwargs)
-        return backend_module(self.options.backend).profile(self, leaves, repeat)
+        return backend_module(self.options.backend).measure(self, leaves, repeat)
 
     def _repr_html_(self) -> str:
         from graphc.drawing import repr_html

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.tree import flatten, tree_leaves, tree_map, unflatten
+from graphc.tree import difference, flatten, tree_leaves, tree_map, unflatten
 
 Schedule = Callable[[Any], Any]
 
@@ -35,18 +35,27 @@ class Optimizer:
 
 
 def rate(learning_rate: float | Schedule, step: Any, like: Any) -> Any:
-    """The learning rate at ``step`` in the element type of ``like``."""
-    if not callable(learning_rate):
-        return learning_rate
-    value = learning_rate(step)
+    """The learning rate at ``step``; an array of one number in the element type of ``like``."""
+    value = learning_rate(step) if callable(learning_rate) else learning_rate
     return value.astype(like.dtype) if hasattr(value, "astype") else value
 
 
-def map_many(function: Callable[..., tuple], count: int, tree: Any, *rest: Any) -> tuple[Any, ...]:
-    """:func:`tree_map` of a function with ``count`` results: a tuple of trees."""
-    leaves, structure = flatten(tree)
-    others = [flatten(r)[0] for r in rest]
-    results = [function(*parts) for parts in zip(leaves, *others, strict=True)]
+def number(value: Any) -> Any:
+    """A hyperparameter as a Python number, which takes the type of the arrays it meets (NumPy's would widen float32)."""
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value
+
+
+def leafwise(function: Callable[..., tuple], count: int, grads: Any, params: Any, *states: Any) -> tuple[Any, ...]:
+    """``function(g, p, *state)`` for every leaf: a tuple of ``count`` trees that nest as the parameters."""
+    leaves, structure = flatten(params)
+    others = []
+    for name, tree in (("gradients do", grads), *[("optimizer state does", s) for s in states]):
+        values, given = flatten(tree)
+        if given != structure:
+            raise TypeError(f"the {name} not nest as the parameters: {difference(structure, given)}")
+        others.append([v if hasattr(v, "dtype") else np.asarray(v) for v in values])
+    arrays = [p if hasattr(p, "dtype") else np.asarray(p) for p in leaves]
+    results = [function(g, p, *rest) for p, g, *rest in zip(arrays, *others, strict=True)]
     return tuple(unflatten(structure, [r[k] for r in results]) for k in range(count))
 
 
@@ -67,20 +76,23 @@ def sgd(
     """
     if nesterov and not momentum:
         raise ValueError("sgd: nesterov needs a momentum")
+    momentum, weight_decay = number(momentum), number(weight_decay)
 
     def init(params: Any) -> Any:
         return {"velocity": zeros_like(params)} if momentum else {}
 
     def update(grads: Any, state: Any, params: Any, step: Any) -> tuple[Any, Any]:
-        if not momentum:
-            return tree_map(lambda g, p: p - rate(learning_rate, step, p) * decayed(g, p, weight_decay), grads, params), state
+        def plain(g: Any, p: Any) -> tuple[Any]:
+            return (p - rate(learning_rate, step, p) * decayed(g, p, weight_decay),)
 
-        def one(g: Any, v: Any, p: Any) -> tuple[Any, Any]:
+        def heavy(g: Any, p: Any, v: Any) -> tuple[Any, Any]:
             g = decayed(g, p, weight_decay)
             v = momentum * v + g
             return p - rate(learning_rate, step, p) * (g + momentum * v if nesterov else v), v
 
-        new, velocity = map_many(one, 2, grads, state["velocity"], params)
+        if not momentum:
+            return leafwise(plain, 1, grads, params)[0], state
+        new, velocity = leafwise(heavy, 2, grads, params, state["velocity"])
         return new, {"velocity": velocity}
 
     return Optimizer(init, update)
@@ -101,6 +113,8 @@ def adamw(
 
 
 def adaptive(learning_rate: float | Schedule, b1: float, b2: float, eps: float, coupled: float, decoupled: float) -> Optimizer:
+    b1, b2, eps, coupled, decoupled = map(number, (b1, b2, eps, coupled, decoupled))
+
     def init(params: Any) -> Any:
         return {"m": zeros_like(params), "v": zeros_like(params)}
 
@@ -109,7 +123,7 @@ def adaptive(learning_rate: float | Schedule, b1: float, b2: float, eps: float, 
         # The bias corrections are scalars: computed once in float64, then in the element type of the parameters.
         first, second = 1 - np.power(b1, t), 1 - np.power(b2, t)
 
-        def one(g: Any, m: Any, v: Any, p: Any) -> tuple[Any, Any, Any]:
+        def one(g: Any, p: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
             g = decayed(g, p, coupled)
             m = b1 * m + (1 - b1) * g
             v = b2 * v + (1 - b2) * (g * g)
@@ -119,7 +133,7 @@ def adaptive(learning_rate: float | Schedule, b1: float, b2: float, eps: float, 
             p = p * (1 - lr * decoupled) if decoupled else p
             return p - scale * m / (root + eps), m, v
 
-        new, m, v = map_many(one, 3, grads, state["m"], state["v"], params)
+        new, m, v = leafwise(one, 3, grads, params, state["m"], state["v"])
         return new, {"m": m, "v": v}
 
     return Optimizer(init, update)
@@ -129,20 +143,21 @@ def rmsprop(
     learning_rate: float | Schedule = 1e-2, decay: float = 0.99, eps: float = 1e-8, momentum: float = 0.0
 ) -> Optimizer:
     """RMSProp (Tieleman and Hinton 2012) in PyTorch's form: ``g / (√v + eps)``, then momentum."""
+    decay, eps, momentum = map(number, (decay, eps, momentum))
 
     def init(params: Any) -> Any:
         state = {"v": zeros_like(params)}
         return state | {"velocity": zeros_like(params)} if momentum else state
 
     def update(grads: Any, state: Any, params: Any, step: Any) -> tuple[Any, Any]:
-        def one(g: Any, v: Any, u: Any, p: Any) -> tuple[Any, Any, Any]:
+        def one(g: Any, p: Any, v: Any, u: Any) -> tuple[Any, Any, Any]:
             v = decay * v + (1 - decay) * (g * g)
             move = g / (np.sqrt(v) + eps)
             u = momentum * u + move if momentum else u
             return p - rate(learning_rate, step, p) * (u if momentum else move), v, u
 
         velocity = state.get("velocity", state["v"])
-        new, v, u = map_many(one, 3, grads, state["v"], velocity, params)
+        new, v, u = leafwise(one, 3, grads, params, state["v"], velocity)
         return new, {"v": v, "velocity": u} if momentum else {"v": v}
 
     return Optimizer(init, update)
@@ -150,37 +165,44 @@ def rmsprop(
 
 def adagrad(learning_rate: float | Schedule = 1e-2, eps: float = 1e-10) -> Optimizer:
     """AdaGrad (Duchi et al. 2011): ``p ← p − rate·g / (√Σg² + eps)``."""
+    eps = number(eps)
 
     def init(params: Any) -> Any:
         return {"sum": zeros_like(params)}
 
     def update(grads: Any, state: Any, params: Any, step: Any) -> tuple[Any, Any]:
-        def one(g: Any, s: Any, p: Any) -> tuple[Any, Any]:
+        def one(g: Any, p: Any, s: Any) -> tuple[Any, Any]:
             s = s + g * g
             return p - rate(learning_rate, step, p) * g / (np.sqrt(s) + eps), s
 
-        new, total = map_many(one, 2, grads, state["sum"], params)
+        new, total = leafwise(one, 2, grads, params, state["sum"])
         return new, {"sum": total}
 
     return Optimizer(init, update)
 
 
 def global_norm(tree: Any) -> Any:
-    """√ of the sum of squares of all leaves.
+    """√ of the sum of squares of all leaves; half floats are summed as float32.
 
     >>> float(global_norm([np.array([3.0]), np.array([4.0])]))
     5.0
     """
-    total = sum((leaf * leaf).sum() for leaf in tree_leaves(tree))
+    total: Any = 0.0
+    for leaf in tree_leaves(tree):
+        leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        wide = leaf.astype(np.float32) if leaf.dtype.itemsize == 2 else leaf
+        total = (wide * wide).sum() + total
     return np.sqrt(total)
 
 
 def clip_by_global_norm(max_norm: float, optimizer: Optimizer) -> Optimizer:
     """``optimizer`` on gradients scaled down so that their global norm is at most ``max_norm`` (Pascanu et al. 2013)."""
+    limit = number(max_norm)
 
     def update(grads: Any, state: Any, params: Any, step: Any) -> tuple[Any, Any]:
-        scale = np.minimum(1.0, max_norm / (global_norm(grads) + 1e-12))
-        return optimizer.update(tree_map(lambda g: g * scale.astype(g.dtype), grads), state, params, step)
+        scale = np.minimum(1.0, limit / (global_norm(grads) + 1e-12))
+        scaled = tree_map(lambda g: g * scale.astype(g.dtype) if hasattr(g, "dtype") else g * float(scale), grads)
+        return optimizer.update(scaled, state, params, step)
 
     return Optimizer(optimizer.init, update)
 

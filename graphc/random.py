@@ -13,6 +13,7 @@ with 20 rounds (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, 20
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,11 @@ from graphc.types import TensorType, dtype, f32, f64, u32
 
 
 def key(seed: int) -> np.ndarray:
-    """A key from an integer of up to 64 bits."""
+    """A key from an integer of up to 64 bits.
+
+    >>> key(1)
+    array([0, 1], dtype=uint32)
+    """
     seed = int(seed) & (1 << 64) - 1
     return np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
 
@@ -42,7 +47,11 @@ def _bits(key: Any, shape: tuple[int, ...]) -> Node:
 
 
 def split(key: Any, count: int = 2) -> tuple[Any, ...]:
-    """``count`` new keys, independent of each other and of ``key``'s own stream."""
+    """``count`` new keys, independent of each other and of ``key``'s own stream.
+
+    >>> [k.tolist() for k in split(key(7))] == [k.tolist() for k in split(key(7))]
+    True
+    """
 
     def split_key(key: Any) -> tuple[Tracer, ...]:
         words = wrap(_bits(_fold(key, 0x9E3779B9), (count, 2)))
@@ -58,37 +67,50 @@ def _fold(key: Any, data: int) -> Node:
 
 
 def bits(key: Any, shape: Any = ()) -> Any:
-    """Uniform u32 words."""
+    """Uniform u32 words.
+
+    >>> bits(key(0), 2).dtype
+    dtype('uint32')
+    """
     return concrete_or_traced(lambda key: wrap(_bits(key, _shape(shape))))(key)
 
 
+#: element type → how many bits a uniform float of it has: as many as fit without rounding up to 1
+_BITS = {"bf16": 8, "f16": 11, "f32": 24}
+
+
 def _unit(key: Any, shape: tuple[int, ...], element: Any) -> Node:
-    """Uniform floats in [0, 1): 24 bits for f32, 53 for f64."""
+    """Uniform floats in [0, 1): multiples of 2^-24 for f32, 2^-53 for f64."""
     if element is f64:
-        words = _bits(key, (2, *shape))
+        words, zero = _bits(key, (2, *shape)), (0,) * len(shape)
         parts = [
-            ops.reshape_to(ops.slice_(words, start=(k, *(0,) * len(shape)), size=(1, *shape), step=(1,) * (len(shape) + 1)), shape)
+            ops.reshape_to(ops.slice_(words, start=(k, *zero), size=(1, *shape), step=(1,) * (len(shape) + 1)), shape)
             for k in range(2)
         ]
         high = ops.convert(ops.shift_right(parts[0], ops.full(parts[0].type, 5)), f64)
         low = ops.convert(ops.shift_right(parts[1], ops.full(parts[1].type, 6)), f64)
         return ops.mul(ops.add(ops.mul(high, ops.like(high, 67108864.0)), low), ops.like(high, 1.0 / 9007199254740992.0))
-    word = _bits(key, shape)
-    value = ops.convert(ops.shift_right(word, ops.full(word.type, 8)), f32)
-    return ops.convert(ops.mul(value, ops.like(value, 1.0 / (1 << 24))), element)
+    word, bits = _bits(key, shape), _BITS[element.name]
+    value = ops.convert(ops.shift_right(word, ops.full(word.type, 32 - bits)), f32)
+    return ops.convert(ops.mul(value, ops.like(value, 1.0 / (1 << bits))), element)
 
 
 def uniform(key: Any, shape: Any = (), dtype: Any = "f32", low: float = 0.0, high: float = 1.0) -> Any:
-    """Floats uniform in ``[low, high)``.
+    """Floats uniform in ``[low, high)``; ``low`` and ``high`` are numbers.
 
     >>> bool((uniform(key(1), 100) < 1).all())
     True
     """
-    element = _float(dtype)
+    element, low, high = _float(dtype), float(low), float(high)
+    if not low < high:
+        raise ValueError(f"uniform: the range [{low}, {high}) is empty")
 
-    def draw(key: Any) -> Tracer:
+    def draw(key: Any) -> Any:
         unit = wrap(_unit(key, _shape(shape), element))
-        return unit if (low, high) == (0.0, 1.0) else unit * (high - low) + low
+        if (low, high) == (0.0, 1.0):
+            return unit
+        value = unit * (high - low) + low
+        return np.where(value < high, value, np.asarray(low, element.numpy))  # the sum may round up to high
 
     return concrete_or_traced(draw)(key)
 
@@ -113,13 +135,23 @@ def normal(key: Any, shape: Any = (), dtype: Any = "f32") -> Any:
     return concrete_or_traced(draw)(key)
 
 
-def bernoulli(key: Any, p: Any = 0.5, shape: Any = ()) -> Any:
-    """Bools that are True with probability ``p``."""
-    return concrete_or_traced(lambda key, p: wrap(_unit(key, _shape(shape), f32)) < p)(key, p)
+def bernoulli(key: Any, p: Any = 0.5, shape: Any = None) -> Any:
+    """Bools that are True with probability ``p`` (a number or an array); the shape is that of ``p`` by default.
+
+    >>> bernoulli(key(0), np.array([0.0, 1.0]))
+    array([False,  True])
+    """
+    wanted = np.shape(p) if shape is None else _shape(shape)
+    return concrete_or_traced(lambda key, p: wrap(_unit(key, wanted, f32)) < p)(key, p)
 
 
 def randint(key: Any, shape: Any, low: int, high: int) -> Any:
-    """i64 integers in ``[low, high)``, ``high - low`` at most 2^32 (by multiplication of the high word, Lemire 2019)."""
+    """i64 integers in ``[low, high)``, ``high - low`` at most 2^32 (by multiplication of the high word, Lemire 2019).
+
+    >>> sorted(set(randint(key(0), 100, 1, 7).tolist()))
+    [1, 2, 3, 4, 5, 6]
+    """
+    low, high = operator.index(low), operator.index(high)
     if not 0 < high - low <= 1 << 32:
         raise ValueError(f"randint: the range {low}..{high} must hold 1 to 2^32 integers")
 
@@ -131,5 +163,14 @@ def randint(key: Any, shape: Any, low: int, high: int) -> Any:
 
 
 def permutation(key: Any, n: int) -> Any:
-    """A random order of ``range(n)``, i64."""
-    return concrete_or_traced(lambda key: wrap(ops.argsort(_bits(key, (n,)), axis=0)))(key)
+    """A random order of ``range(n)``, i64: the order of n random 64-bit numbers.
+
+    >>> sorted(permutation(key(0), 5).tolist())
+    [0, 1, 2, 3, 4]
+    """
+
+    def draw(key: Any) -> Tracer:
+        words = wrap(_bits(key, (2, operator.index(n)))).astype(np.uint64)
+        return np.argsort(words[0] << np.uint64(32) | words[1], kind="stable")
+
+    return concrete_or_traced(draw)(key)

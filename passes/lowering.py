@@ -22,6 +22,7 @@ def lower(graph: Graph, donated: Iterable[tuple[int, int]], scratch: Callable[[K
 
     ``donated`` holds ``(input, output)`` pairs that may share memory, ``scratch`` the bytes per thread of a kernel.
     """
+    check_disabled()
     pairs = dict(donated)
     seconds: dict[str, float] = {}
     dump = Dump.from_config(graph.name)
@@ -44,3 +45,11 @@ def lower(graph: Graph, donated: Iterable[tuple[int, int]], scratch: Callable[[K
     if config.get(config.DEBUG) >= 2:
         print(f"{schedule}\n\n{placed}", file=sys.stderr)
     return Lowered(optimised, schedule, placed, report, seconds, dump)
+
+
+def check_disabled() -> None:
+    """Raise ConfigError where GRAPHC_DISABLE names a pass that is not there."""
+    known = dict.fromkeys(step.name for step in PIPELINE)
+    unknown = [name for name in config.get(config.DISABLE) if name not in known]
+    if unknown:
+        raise config.ConfigError(f"GRAPHC_DISABLE: there is no pass {', '.join(unknown)}; there are {', '.join(known)}")

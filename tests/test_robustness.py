@@ -147,7 +147,7 @@ MODELS = {
     ),
     "scan": lambda: (
         graphc.grad(lambda w, x: graphc.scan(lambda c, row: (np.tanh(row + c @ w), c.sum()), x[0], x)[1].sum()),
-        (np.float32(0.1) * batch(96, 96, 2)[0], batch(20, 96 * 96, 2)[0].reshape(20, 96, 96)),
+        (np.float32(0.1) * batch(192, 192, 2)[0], batch(9, 192 * 192, 2)[0].reshape(9, 192, 192)),
     ),
     "convolution": convolution,
 }  # fmt: skip

@@ -300,10 +300,11 @@ def assembly(code: CompiledCode) -> str:
     return "\n".join(native.assembly(text, name, target.cpu_name()) for name, text in code.sources.items())
 
 
-def profile(executable: Executable, leaves: Sequence[Any], repeat: int) -> Any:
-    from graphc.backends.cpu.profile import profile as measure
+def measure(executable: Executable, leaves: Sequence[Any], repeat: int) -> Any:
+    """Time per kernel: see :mod:`graphc.backends.cpu.profile`."""
+    from graphc.backends.cpu.profile import profile
 
-    return measure(executable, leaves, repeat)
+    return profile(executable, leaves, repeat)
 
 
 __all__ = ["CompiledCode", "Runner", "build", "cached", "compile_sources", "keep", "key", "load", "scratch"]

@@ -24,7 +24,6 @@ from graphc.executable import operations
 from graphc.passes.schedule import Kernel, Schedule
 
 CLOCK = "graphc_clock"
-BEFORE, FIRST = 1, 3  # of the array of times: the last reading, time outside kernels, then pairs (ns, runs) per kernel
 I64, I32 = ir.IntType(64), ir.IntType(32)
 
 
@@ -103,47 +102,45 @@ class Profile:
 
 
 class _ClockedTape(TapeBuilder):
-    """A tape with a clock after every kernel."""
+    """A tape with a clock after every kernel. ``readings``: a kernel's table, its nanoseconds and how often it ran."""
 
-    def __init__(self, times: np.ndarray) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.times = times
-        self.slots: list[int] = []  # tables of the kernels, in the order of their slots
-        self.last = times.ctypes.data
+        self.last = np.zeros(1, np.int64)
+        self.outside = np.zeros(2, np.int64)  # time between kernels
+        self.readings: list[tuple[int, np.ndarray]] = []
 
-    def clock(self, slot: int) -> None:
-        words = [Word.value(clock_address()), Word.value(self.last), Word.value(self.times[slot:].ctypes.data)]
-        super().stage(Call(CLOCK, self.table(words)))
+    def clock(self, reading: np.ndarray) -> None:
+        addresses = (clock_address(), self.last.ctypes.data, reading.ctypes.data)
+        super().stage(Call(CLOCK, self.table([Word.value(a) for a in addresses])))
 
     def stage(self, *calls: Call, serial: bool = False) -> None:
         for call in calls:
-            self.clock(BEFORE)
+            self.readings.append((call.table, np.zeros(2, np.int64)))
+            self.clock(self.outside)
             super().stage(call)
-            self.slots.append(call.table)
-            self.clock(FIRST + 2 * (len(self.slots) - 1))
+            self.clock(self.readings[-1][1])
 
 
 class _ClockedAssembler(_Assembler):
     """Assembles with a clocked tape and remembers which kernel each table is of."""
 
-    def __init__(self, plan: Any, owned: tuple[int, ...], times: np.ndarray) -> None:
+    def __init__(self, plan: Any, owned: tuple[int, ...]) -> None:
         super().__init__(plan, owned)
-        self.tape = _ClockedTape(times)
-        self.kernel_of: dict[int, tuple[Kernel, Schedule]] = {}
+        self.tape: _ClockedTape = _ClockedTape()
+        self.kernel_of: dict[int, tuple[Kernel, Schedule, int]] = {}  # by table: also the number of the kernel's step
 
     def _calls(self, plan: Any, binding: Any, kernel: Kernel, code: Any) -> Any:
         calls = super()._calls(plan, binding, kernel, code)
-        for call, _ in calls:
-            self.kernel_of[call.table] = (kernel, plan.schedule)
+        for step, (call, _) in enumerate(calls):
+            self.kernel_of[call.table] = (kernel, plan.schedule, step)
         return calls
 
 
 def profile(executable: Any, leaves: Sequence[Any], repeat: int) -> Profile:
     """Run ``executable`` on ``leaves`` with clocks, ``repeat`` times after one warm-up, on copies of what it owns."""
     plan, options = executable.plan, executable.options
-    stages = sum(1 for _ in all_kernels(plan.schedule)) * 4 + 16
-    times = np.zeros(FIRST + 2 * stages, np.int64)
-    assembler = _ClockedAssembler(plan, tuple(options.owned), times)
+    assembler = _ClockedAssembler(plan, tuple(options.owned))
     assembled = assembler.assemble()
     sources = {k: v for k, v in assembled.sources.items() if k != CLOCK}
     objects = {**compile_sources(sources), CLOCK: clock_object()}
@@ -152,38 +149,34 @@ def profile(executable: Any, leaves: Sequence[Any], repeat: int) -> Profile:
         runner.bind([np.array(a, order="C") for a in executable.runner.owned])
     copies = [np.array(v) if isinstance(v, np.ndarray) else v for v in leaves]
     runner.call(copies)
-    times[:] = 0
+    readings = assembler.tape.readings
+    for _, reading in readings:
+        reading[:] = 0
     for _ in range(repeat):
         runner.call(copies)
-    tape = assembler.tape
-    assert isinstance(tape, _ClockedTape)
-    rows: dict[int, Row] = {}
-    for k, table in enumerate(tape.slots):
-        kernel, schedule = assembler.kernel_of.get(table, (None, None))
-        nanoseconds, runs = map(int, times[FIRST + 2 * k : FIRST + 2 * k + 2])
-        row = describe(kernel, schedule, runs / repeat, nanoseconds / repeat / 1e3)
-        key = id(kernel)
-        if key in rows and kernel is not None:  # the steps of one kernel
-            row = replace(row, microseconds=row.microseconds + rows[key].microseconds)
-        rows[key] = row
+    rows: dict[Kernel | None, Row] = {}
+    for table, reading in readings:
+        kernel, schedule, step = assembler.kernel_of.get(table, (None, None, 0))
+        nanoseconds, runs = map(int, reading)
+        row = rows.get(kernel) or describe(kernel, schedule, top=plan.schedule)
+        # A kernel has a table for each of its steps, and again where a loop does two iterations at a time.
+        rows[kernel] = replace(
+            row,
+            runs=row.runs + (runs / repeat if step == 0 else 0),
+            microseconds=row.microseconds + nanoseconds / repeat / 1e3,
+        )
     return Profile(tuple(rows.values()), limits(options.threads))
 
 
-def all_kernels(schedule: Schedule) -> Any:
-    for kernel in schedule.kernels:
-        yield kernel
-        for body in kernel.bodies:
-            yield from all_kernels(body)
-
-
-def describe(kernel: Kernel | None, schedule: Schedule | None, runs: float, microseconds: float) -> Row:
+def describe(kernel: Kernel | None, schedule: Schedule | None, top: Schedule) -> Row:
+    """A kernel that has not run yet; None stands for the copies that loops make of their carries."""
     if kernel is None or schedule is None:
-        return Row("copies of carries", "copy", runs, microseconds, 0, 0.0, ())
+        return Row("copies of carries", "copy", 0.0, 0.0, 0, 0.0, ())
     values = [schedule.values[v].type for v in (*kernel.args, *kernel.results)]
     lines = tuple(str(line) for line in schedule.lines(kernel))
-    return Row(
-        kernel.name, kernel.template, runs, microseconds, sum(t.nbytes for t in values), operations(kernel.body), lines
-    )
+    nbytes = sum(t.nbytes for t in values)
+    name = kernel.name if schedule is top else f"{schedule.name}.{kernel.name}"
+    return Row(name, kernel.template, 0.0, 0.0, nbytes, operations(kernel.body), lines)
 
 
 # ------------------------------------------------------------------------------------------------ the clock

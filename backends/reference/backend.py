@@ -162,5 +162,5 @@ def assembly(code: InterpretedCode) -> str:
     return "; the reference backend has no machine code"
 
 
-def profile(executable: Executable, leaves: Sequence[Any], repeat: int) -> Any:
+def measure(executable: Executable, leaves: Sequence[Any], repeat: int) -> Any:
     raise NotImplementedError("the reference backend has no kernels to profile; use backend='cpu'")
