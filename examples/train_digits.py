@@ -1,10 +1,12 @@
 """Train a neural network on handwritten digits with one compiled training step; save it, and train on in a new process.
 
-    python examples/train_digits.py                         # scikit-learn's 8x8 digits, about 10 seconds
+    python examples/train_digits.py                         # scikit-learn's 8x8 digits, a few seconds
     python examples/train_digits.py --data mnist.npz        # MNIST: arrays x_train, y_train, x_test, y_test
 
 The model is plain NumPy. `graphc.TrainingStep` traces it, differentiates it in the graph, fuses it with the optimizer's
-update and compiles the whole into one native program.
+update and compiles the whole into one native program. The folder `digits_out` gets the loss curve (loss.png), a drawing of
+the step (step.svg) and the step itself (digits.graphc), which a second process loads and trains on: it needs neither this
+model nor a compiler for that.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +67,7 @@ def load_data(path: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
 
 
 def epochs(step: graphc.TrainingStep, x, y, batch: int, count: int, seed: int, label: str) -> list[float]:
-    """Train for ``count`` epochs of shuffled mini-batches; the losses of all steps."""
+    """Train for ``count`` epochs of shuffled mini-batches; the losses of all steps. A short rest of the data waits."""
     from tqdm import tqdm
 
     rng = np.random.default_rng(seed)
@@ -80,9 +83,27 @@ def epochs(step: graphc.TrainingStep, x, y, batch: int, count: int, seed: int, l
     return losses
 
 
+@graphc.compile
+def predict(params, x):
+    return np.argmax(logits(params, x), axis=1)
+
+
 def accuracy(params, x, y) -> float:
-    predict = graphc.compile(lambda p, x: np.argmax(logits(p, x), axis=1))
+    """Percent of the images in ``x`` that are recognised."""
     return 100 * float((predict(params, x) == y).mean())
+
+
+def summary(executable) -> str:
+    """What was compiled: passes, kernels by template, planned memory, work."""
+    kernels = Counter(kernel.template for kernel in executable.schedule.kernels)
+    parts = ", ".join(f"{count} {template}" for template, count in kernels.most_common())
+    lines = [
+        f"{executable.report}",
+        f"kernels: {kernels.total()} in {len(executable.schedule.stages)} stages ({parts})",
+        f"memory:  {executable.memory}",
+        f"work:    {executable.cost}",
+    ]
+    return "\n".join(lines)
 
 
 def draw_curve(losses: list[float], path: Path) -> None:
@@ -102,10 +123,10 @@ def draw_curve(losses: list[float], path: Path) -> None:
 
 
 def train_on(args: argparse.Namespace) -> None:
-    """The second process: load the step from its file and go on. The model above is not used for that."""
+    """The second process: load the step from its file and go on. The model above plays no part in that."""
     x, y, _, _ = load_data(args.data)
     step = graphc.load(args.resume)
-    epochs(step, x, y, args.batch, args.more, args.seed + 1, "second process")
+    epochs(step, x, y, args.batch, args.more, args.seed + 1, "a second process trains on")
     step.save(args.resume)
 
 
@@ -134,22 +155,19 @@ def main() -> None:
 
     step = graphc.TrainingStep(loss, params, graphc.optim.adam(1e-3 if big else 3e-3))
     start = time.perf_counter()
-    executable = step.executable(x[: args.batch], y[: args.batch])
+    executable = step.executable(x[: args.batch], y[: args.batch])  # compiles, without taking a step
     compiled = time.perf_counter() - start
-    losses = epochs(step, x, y, args.batch, args.epochs, args.seed, "first process")
-    print(f"after the first process: test accuracy {accuracy(step.params, x_test, y_test):.1f} %")
+    losses = epochs(step, x, y, args.batch, args.epochs, args.seed, "training")
+    print(f"loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.4f}, test accuracy {accuracy(step.params, x_test, y_test):.1f} %")
 
-    print(f"\ncompiled in {compiled:.2f} s")
-    print(executable.report)
-    kernels = list(executable.schedule.kernels)
-    print(f"{len(kernels)} kernels in {len(executable.schedule.stages)} stages: {', '.join(k.name for k in kernels)}")
-    print(executable.memory, end="\n\n")
+    print(f"\nthe step was compiled in {compiled:.2f} s")
+    print(summary(executable), end="\n\n")
 
     draw_curve(losses, args.out / "loss.png")
     drawing = graphc.draw(executable.graph, args.out / "step.svg")
     saved = args.out / "digits.graphc"
     step.save(saved)
-    print(f"wrote {args.out / 'loss.png'}, {drawing}, {saved}\n")
+    print(f"wrote {args.out / 'loss.png'}, {drawing} and {saved}\n", flush=True)
 
     command = [sys.executable, __file__, "--resume", str(saved), "--batch", str(args.batch)]
     command += ["--more", str(args.more), "--seed", str(args.seed)] + (["--data", args.data] if big else [])

@@ -133,7 +133,9 @@ def differences(function: Floats, point: Sequence[np.ndarray], direction: Sequen
     ahead, behind = (
         [
             np.asarray(y, np.float64)
-            for y in function(*[(x + np.asarray(sign * step * v)).astype(x.dtype) for x, v in zip(point, direction, strict=True)])
+            for y in function(
+                *[(x + np.asarray(sign * step * v)).astype(x.dtype) for x, v in zip(point, direction, strict=True)]
+            )
         ]
         for sign in (1, -1)
     )
@@ -141,7 +143,9 @@ def differences(function: Floats, point: Sequence[np.ndarray], direction: Sequen
 
 
 def _inner(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> np.ndarray:
-    return np.asarray(sum(float(np.vdot(x.astype(np.float64), y.astype(np.float64))) for x, y in zip(xs, ys, strict=True)))
+    return np.asarray(
+        sum(float(np.vdot(x.astype(np.float64), y.astype(np.float64))) for x, y in zip(xs, ys, strict=True))
+    )
 
 
 def _size(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> float:
@@ -154,7 +158,9 @@ def _compare(message: str, have: np.ndarray, want: np.ndarray, limits: tuple[flo
     atol, rtol = limits
     # A difference quotient has an error relative to the largest numbers around it.
     largest = float(np.abs(want).max(initial=0)) if np.isfinite(want).all() else 0.0
-    if have.shape != want.shape or not np.allclose(have, want, rtol=rtol, atol=atol + rtol * max(scale, largest), equal_nan=True):
+    if have.shape != want.shape or not np.allclose(
+        have, want, rtol=rtol, atol=atol + rtol * max(scale, largest), equal_nan=True
+    ):
         raise AssertionError(message.format(_text(have), _text(want)))
 
 

@@ -39,7 +39,12 @@ class _Body:
     """A function traced in a trace of its own: its outputs, which of them are weak, and what it captured."""
 
     def __init__(
-        self, function: Callable[..., Any], leaves: Sequence[Any], tree: Tree, types: Sequence[TensorType], weak: Sequence[bool]
+        self,
+        function: Callable[..., Any],
+        leaves: Sequence[Any],
+        tree: Tree,
+        types: Sequence[TensorType],
+        weak: Sequence[bool],
     ) -> None:
         """``tree`` is that of the arguments; ``types`` and ``weak`` are those of its leaves that are not static."""
         with Trace(graph_name(function), current_trace()) as trace:
@@ -97,7 +102,11 @@ class _Carry:
                 self.nodes[k] = ops.convert(node, common_type([kind, body.element(k)]))
                 self.weak[k] = body.weak[k]
                 settled = False
-            elif out.shape == node.type.shape and common_type([node.type.dtype, body.element(k)]) is node.type.dtype and body.weak[k]:
+            elif (
+                out.shape == node.type.shape
+                and common_type([node.type.dtype, body.element(k)]) is node.type.dtype
+                and body.weak[k]
+            ):
                 body.convert(k, node.type.dtype)
             elif out != node.type:
                 label = f"{what} {f'at {path!r} ' if path else ''}"
@@ -112,7 +121,11 @@ class _Carry:
 
 
 def scan(
-    f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
 ) -> Any:
     """``carry, ys``: ``carry, y = f(carry, x)`` over the leading axis of ``xs``, the ys stacked.
 
@@ -182,7 +195,9 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
         def loop_of(init: Any) -> Any:
             line = TensorType(i64, (steps,))
             places = ops.add(ops.iota(shape=(steps,), axis=0, to=i64), ops.full(line, first))
-            return scan_nodes("fori_loop", lambda value, i: (body(i, value), None), init, wrap(places), None, False, True)[0]
+            return scan_nodes(
+                "fori_loop", lambda value, i: (body(i, value), None), init, wrap(places), None, False, True
+            )[0]
 
         return concrete_or_traced(loop_of)(init)
 
@@ -213,12 +228,19 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
                 break
         test = _Body(cond_fun, carry.leaves, tree, carry.types, carry.weak)
         if [o.type.shape for o in test.outputs] != [()]:
-            raise TypeError(f"the condition of while_loop must return one scalar, not {[str(o.type) for o in test.outputs]}")
+            raise TypeError(
+                f"the condition of while_loop must return one scalar, not {[str(o.type) for o in test.outputs]}"
+            )
         with test.trace.builder:
             test.outputs = [truth(test.outputs[0])]
         captured = list(dict.fromkeys([*test.captured, *step.captured]))
         node = located(
-            while_op, *carry.nodes, *captured, cond=test.graph(captured), body=step.graph(captured), n_carry=len(carry.nodes)
+            while_op,
+            *carry.nodes,
+            *captured,
+            cond=test.graph(captured),
+            body=step.graph(captured),
+            n_carry=len(carry.nodes),
         )
         return unflatten(carry.tree, carry.results(ops.items(node)))
 
@@ -289,7 +311,9 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     def cond_of(pred: Any, operands: Any) -> Any:
         node = to_node(pred)
         if node.type.shape != ():
-            raise TypeError(f"the predicate of cond must be a scalar, not {node.type}; np.where chooses element by element")
+            raise TypeError(
+                f"the predicate of cond must be a scalar, not {node.type}; np.where chooses element by element"
+            )
         return branch_results("cond", truth(node), [false_fun, true_fun], operands)
 
     return concrete_or_traced(cond_of)(pred, operands)

@@ -147,6 +147,8 @@ def compile(
     """
     if function is None:
         return functools.partial(compile, donate=donate, static=static, backend=backend, threads=threads)
+    if not callable(function):
+        raise TypeError(f"compile takes a function, not a {type(function).__name__}")
     return Compiled(function, as_tuple(donate), as_tuple(static), chosen_options(backend, threads))
 
 

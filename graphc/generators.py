@@ -10,14 +10,13 @@ from __future__ import annotations
 import functools
 import random
 import types
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from graphc.location import is_internal
+from graphc.remarks import remark
 
 LIMIT = 1000  # objects looked at
 
@@ -92,9 +91,11 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield getattr(value, "__name__", "function"), value.__wrapped__
     elif type(value).__module__ not in ("builtins", "numpy", "_io") and not isinstance(value, (type, types.ModuleType)):
         attributes = getattr(value, "__dict__", None)
-        yield from ((f"{type(value).__name__}.{k}", v) for k, v in (attributes.items() if type(attributes) is dict else ()))
+        yield from (
+            (f"{type(value).__name__}.{k}", v) for k, v in (attributes.items() if type(attributes) is dict else ())
+        )
         if callable(value):
-            yield f"{type(value).__name__}.__call__", getattr(type(value), "__call__", None)
+            yield f"{type(value).__name__}.__call__", type(value).__call__
 
 
 def function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
@@ -104,7 +105,9 @@ def function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     for name in global_names(function.__code__):
         value = function.__globals__.get(name)
         if isinstance(value, types.ModuleType):  # module.rng
-            yield from ((f"{name}.{n}", v) for n in global_names(function.__code__) if is_generator(v := vars(value).get(n)))
+            yield from (
+                (f"{name}.{n}", v) for n in global_names(function.__code__) if is_generator(v := vars(value).get(n))
+            )
         elif value is not None:
             yield name, value
 
@@ -124,30 +127,22 @@ def global_names(code: types.CodeType) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*code.co_names, *inner)))
 
 
-@contextmanager
-def unchanged_generators(function: Callable[..., Any], arguments: Iterable[Any] = ()) -> Iterator[None]:
-    """Warn, by name, of every generator that was drawn from inside the block."""
-    found = reachable(function, arguments)
-    before = {name: state_of(g) for name, g in found.items()}
-    yield
-    drawn = [name for name, g in found.items() if state_of(g) != before[name]]
-    for name in drawn:
-        warnings.warn(
-            f"the random generator {name} was drawn from while {getattr(function, '__name__', 'a function')} was traced: "
-            "the numbers are now constants of the program and the same in every call; pass them as an argument, or use "
-            "graphc.random with a key",
-            DrawnWarning,
-            stacklevel=outside(),
-        )
+class unchanged_generators:  # noqa: N801 (used as a statement)
+    """``with unchanged_generators(function, arguments):`` warns, by name, of every generator that was drawn from inside."""
 
+    def __init__(self, function: Callable[..., Any], arguments: Iterable[Any] = ()) -> None:
+        self.name = getattr(function, "__name__", "a function")
+        self.found = reachable(function, arguments)
 
-def outside() -> int:
-    """The stack level, for the caller's warning, of the first frame outside graphc and the standard library's contextlib."""
-    import sys
+    def __enter__(self) -> None:
+        self.before = {name: state_of(g) for name, g in self.found.items()}
 
-    frame = sys._getframe(1)
-    level = 1
-    while frame.f_back is not None and (is_internal(frame.f_code) or frame.f_code.co_filename.endswith("contextlib.py")):
-        frame = frame.f_back
-        level += 1
-    return level
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if error is not None:
+            return
+        for name in [name for name, g in self.found.items() if state_of(g) != self.before[name]]:
+            remark(
+                f"the random generator {name} was drawn from while {self.name} was traced: the numbers are now constants of "
+                "the program and the same in every call; pass them as an argument, or use graphc.random with a key",
+                DrawnWarning,
+            )

@@ -96,7 +96,10 @@ def call_remedy(text: str) -> tuple[str, str]:
             "graphc.numpy.array([...]) for a list of them",
         )
     if name == "full":
-        return f"{owner}.{name} would fill a NumPy array with", "write graphc.numpy.full(shape, v), or np.full_like(x, v)"
+        return (
+            f"{owner}.{name} would fill a NumPy array with",
+            "write graphc.numpy.full(shape, v), or np.full_like(x, v)",
+        )
     if name in ("arange", "linspace"):
         return (
             f"np.{name} would depend on",
@@ -104,7 +107,10 @@ def call_remedy(text: str) -> tuple[str, str]:
             "argument in compile(static=...)",
         )
     if name in ("take", "take_along_axis", "choose"):
-        return f"np.{name} was given as indices", "write graphc.numpy.asarray(a)[i], which makes the array part of the program"
+        return (
+            f"np.{name} was given as indices",
+            "write graphc.numpy.asarray(a)[i], which makes the array part of the program",
+        )
     if name in _TYPES:
         return f"{name}() would make a NumPy scalar of", f"write x.astype(np.{name})"
     if re.match(r"(np|numpy)\.random\b|.*\b(rng|default_rng|RandomState)\b", text):

@@ -5,7 +5,7 @@ Parameters are ordinary arguments; nothing is kept anywhere. Images are (N, C, *
 >>> import numpy as np
 >>> softmax(np.array([0.0, np.log(3.0)]))
 array([0.25, 0.75])
->>> float(cross_entropy(np.array([[0.0, np.log(3.0)]]), np.array([1]))) == np.log(4 / 3)
+>>> round(float(cross_entropy(np.array([[0.0, np.log(3.0)]]), np.array([1]))), 4) == round(math.log(4 / 3), 4)
 True
 """
 
@@ -90,8 +90,8 @@ def log_softmax(x: Any, axis: Any = -1) -> Any:
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """``log Σ e^x`` over ``axis``, without overflow; -inf for x all -inf.
 
-    >>> float(logsumexp(np.array([1000.0, 1000.0]))) == 1000 + np.log(2.0)
-    True
+    >>> round(float(logsumexp(np.array([1000.0, 1000.0]))) - 1000, 4)
+    0.6931
     """
     top = np.max(x, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
@@ -245,7 +245,13 @@ def conv(
     def convolved(x: Any, w: Any) -> Any:
         element = np.result_type(x, w)
         nodes = [to_node(to_tracer(v).astype(element)) for v in (x, w)]
-        attrs = {"strides": strides, "padding": pairs, "lhs_dilation": spreads, "rhs_dilation": dilations, "groups": groups}
+        attrs = {
+            "strides": strides,
+            "padding": pairs,
+            "lhs_dilation": spreads,
+            "rhs_dilation": dilations,
+            "groups": groups,
+        }
         return wrap(ops.conv(*nodes, **attrs))
 
     y = concrete_or_traced(convolved)(x, w)
@@ -296,7 +302,12 @@ def per_axis(name: str, value: int | Sequence[int], axes: int) -> tuple[int, ...
 
 
 def padding_pairs(
-    name: str, padding: Any, extents: Sequence[int], window: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+    name: str,
+    padding: Any,
+    extents: Sequence[int],
+    window: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
 ) -> tuple[tuple[int, int], ...]:
     """``padding`` as a pair of numbers per spatial axis."""
     if isinstance(padding, (int, np.integer)):

@@ -99,27 +99,41 @@ def sgd(
 
 
 def adam(
-    learning_rate: float | Schedule = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0
+    learning_rate: float | Schedule = 1e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
 ) -> Optimizer:
     """Adam (Kingma and Ba 2015). ``weight_decay`` is L2 regularisation: it is added to the gradient."""
     return adaptive(learning_rate, b1, b2, eps, coupled=weight_decay, decoupled=0.0)
 
 
 def adamw(
-    learning_rate: float | Schedule = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 1e-2
+    learning_rate: float | Schedule = 1e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
     return adaptive(learning_rate, b1, b2, eps, coupled=0.0, decoupled=weight_decay)
 
 
-def adaptive(learning_rate: float | Schedule, b1: float, b2: float, eps: float, coupled: float, decoupled: float) -> Optimizer:
+def adaptive(
+    learning_rate: float | Schedule, b1: float, b2: float, eps: float, coupled: float, decoupled: float
+) -> Optimizer:
     b1, b2, eps, coupled, decoupled = map(number, (b1, b2, eps, coupled, decoupled))
 
     def init(params: Any) -> Any:
         return {"m": zeros_like(params), "v": zeros_like(params)}
 
     def update(grads: Any, state: Any, params: Any, step: Any) -> tuple[Any, Any]:
-        t = np.asarray(step + 1, dtype=np.float64) if isinstance(step, (int, np.integer)) else (step + 1).astype(np.float64)
+        t = (
+            np.asarray(step + 1, dtype=np.float64)
+            if isinstance(step, (int, np.integer))
+            else (step + 1).astype(np.float64)
+        )
         # The bias corrections are scalars: computed once in float64, then in the element type of the parameters.
         first, second = 1 - np.power(b1, t), 1 - np.power(b2, t)
 

@@ -31,19 +31,23 @@ def key(seed: int) -> np.ndarray:
     >>> key(1)
     array([0, 1], dtype=uint32)
     """
-    seed = int(seed) & (1 << 64) - 1
+    seed = operator.index(seed) & (1 << 64) - 1
     return np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
-    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
+    return tuple(map(operator.index, [shape] if isinstance(shape, (int, np.integer)) else shape))
 
 
-def _bits(key: Any, shape: tuple[int, ...]) -> Node:
+def _key(key: Any) -> Node:
     node = to_node(key)
     if node.type != TensorType(u32, (2,)):
         raise TypeError(f"a random key is u32[2] (make one with graphc.random.key(seed)), not {node.type}")
-    return ops.random_bits(node, shape=shape)
+    return node
+
+
+def _bits(key: Any, shape: tuple[int, ...]) -> Node:
+    return ops.random_bits(_key(key), shape=shape)
 
 
 def split(key: Any, count: int = 2) -> tuple[Any, ...]:
@@ -62,7 +66,7 @@ def split(key: Any, count: int = 2) -> tuple[Any, ...]:
 
 def _fold(key: Any, data: int) -> Node:
     """A key made of ``key`` and a number: another stream."""
-    node = to_node(key)
+    node = _key(key)
     return ops.bit_xor(node, ops.const(np.array([data & 0xFFFFFFFF, (data * 0x85EBCA6B) & 0xFFFFFFFF], np.uint32)))
 
 
@@ -89,7 +93,9 @@ def _unit(key: Any, shape: tuple[int, ...], element: Any) -> Node:
         ]
         high = ops.convert(ops.shift_right(parts[0], ops.full(parts[0].type, 5)), f64)
         low = ops.convert(ops.shift_right(parts[1], ops.full(parts[1].type, 6)), f64)
-        return ops.mul(ops.add(ops.mul(high, ops.like(high, 67108864.0)), low), ops.like(high, 1.0 / 9007199254740992.0))
+        return ops.mul(
+            ops.add(ops.mul(high, ops.like(high, 67108864.0)), low), ops.like(high, 1.0 / 9007199254740992.0)
+        )
     word, bits = _bits(key, shape), _BITS[element.name]
     value = ops.convert(ops.shift_right(word, ops.full(word.type, 32 - bits)), f32)
     return ops.convert(ops.mul(value, ops.like(value, 1.0 / (1 << bits))), element)

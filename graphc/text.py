@@ -700,7 +700,7 @@ def _element(statement: _Statement, part: ast.expr, element: DType) -> int:
     match element.kind, number:
         case "b", bool():
             return int(number)
-        case ("i" | "u"), int() if not isinstance(number, bool):
+        case (("i" | "u"), int()) if not isinstance(number, bool):
             limits = np.iinfo(element.numpy)
             if limits.min <= number <= limits.max:
                 return number % (1 << 8 * element.itemsize)

@@ -144,7 +144,9 @@ class Trace:
 def refuse_kept(tracer: Tracer) -> NoReturn:
     made = tracer._trace.builder.lines.get(tracer._node)
     refuse(
-        f"a traced value {tracer._node.type}" + (f" of {made[0]}" if made else "") + " was kept from another trace and used",
+        f"a traced value {tracer._node.type}"
+        + (f" of {made[0]}" if made else "")
+        + " was kept from another trace and used",
         "return it from the function that made it (bodies of scan, cond and while_loop are functions of their own), or "
         "pass it as an argument",
     )
@@ -332,7 +334,9 @@ def note_widening(result: DType, values: Sequence[Any]) -> None:
     own = texts[k + len(texts) - len(values)] if len(texts) >= len(values) else ""
     name = own or where().partition(": `")[2].rstrip("`")
     kind = np.dtype(element_type(values[k]).numpy).name
-    trace.note(f"float64 from {place(frame) if frame else 'an unknown line'}: {name} is {kind}, the other operand float32")
+    trace.note(
+        f"float64 from {place(frame) if frame else 'an unknown line'}: {name} is {kind}, the other operand float32"
+    )
 
 
 def located(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -440,7 +444,11 @@ def loop_types(ufunc: Any, inputs: Sequence[Any], dtype_: Any, casting: str = "s
 def resolved_loop(ufunc: Any, given: Sequence[Any], result: DType | None, casting: str) -> list[DType]:
     """``given``: a DType, or a Python type for a weak number. NumPy's bools are never weak."""
     strong = [t for t in given if isinstance(t, DType)]
-    half = promote_half(strong, [t for t in given if not isinstance(t, DType)]) if {f16, bf16} & {*strong, result} else None
+    half = (
+        promote_half(strong, [t for t in given if not isinstance(t, DType)])
+        if {f16, bf16} & {*strong, result}
+        else None
+    )
     if half is not None:
         half = result if result is not None and result.is_inexact else half
         stand_in = np.dtype(np.float32) if half is bf16 else half.numpy
@@ -623,7 +631,11 @@ class Tracer:
     __add__, __radd__, __iadd__ = binary(np.add), reflected(np.add), in_place(np.add)
     __sub__, __rsub__, __isub__ = binary(np.subtract), reflected(np.subtract), in_place(np.subtract)
     __mul__, __rmul__, __imul__ = binary(np.multiply), reflected(np.multiply), in_place(np.multiply)
-    __truediv__, __rtruediv__, __itruediv__ = binary(np.true_divide), reflected(np.true_divide), in_place(np.true_divide)
+    __truediv__, __rtruediv__, __itruediv__ = (
+        binary(np.true_divide),
+        reflected(np.true_divide),
+        in_place(np.true_divide),
+    )
     __floordiv__, __rfloordiv__ = binary(np.floor_divide), reflected(np.floor_divide)
     __ifloordiv__ = in_place(np.floor_divide)
     __mod__, __rmod__, __imod__ = binary(np.remainder), reflected(np.remainder), in_place(np.remainder)
@@ -869,7 +881,9 @@ def called(name: str, handler: Callable[..., Any], *args: Any, **kwargs: Any) ->
         raise
 
 
-_MISFIT = re.compile(r"got an unexpected keyword argument '\w+'|missing \d+ required .*|takes .* positional arguments? but .*")
+_MISFIT = re.compile(
+    r"got an unexpected keyword argument '\w+'|missing \d+ required .*|takes .* positional arguments? but .*"
+)
 
 
 def depth(error: BaseException) -> int:
@@ -982,7 +996,9 @@ def output_nodes(value: Any) -> tuple[list[Node], Tree]:
     leaves, tree = flatten(value)
     nodes = []
     for leaf, path in zip(leaves, tree.paths, strict=True):
-        if isinstance(leaf, (str, bytes)) or (callable(leaf) and not isinstance(leaf, (Tracer, np.ndarray, np.generic))):
+        if isinstance(leaf, (str, bytes)) or (
+            callable(leaf) and not isinstance(leaf, (Tracer, np.ndarray, np.generic))
+        ):
             raise TypeError(
                 f"the traced function returned a {type(leaf).__name__}{f' as {path}' if path else ''}; "
                 "return arrays, numbers and nestings of dict, list, tuple, namedtuple, dataclass and None"

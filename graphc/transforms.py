@@ -160,7 +160,9 @@ def or_zeros(nodes: Sequence[Node | None], like: Sequence[Node]) -> list[Node]:
 # ------------------------------------------------------------------------------------------------ reverse mode
 
 
-def value_and_grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def value_and_grad(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """The value of a scalar function and its gradient by the arguments at ``argnums``.
 
     Returns a function ``(*args) -> (value, gradient)``; the gradient nests as the argument does (a tuple of gradients
@@ -396,7 +398,9 @@ def argument_axes(in_axes: Any, tree: Tree, leaves: Sequence[Any]) -> list[int |
             continue
         ndim = np.ndim(leaf)
         if not -ndim <= axis < ndim:
-            raise ValueError(f"vmap: axis {axis} of an argument with {ndim} axes; in_axes=None leaves an argument whole")
+            raise ValueError(
+                f"vmap: axis {axis} of an argument with {ndim} axes; in_axes=None leaves an argument whole"
+            )
         found.append(axis % ndim)
     return found
 
@@ -454,7 +458,8 @@ def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
         rows = []
         for out in lifted(nodes, wrt):
             found = unit_batch(
-                out.type, lambda seed, out=out: or_zeros(vjp_nodes([out], [seed], wrt), wrt)  # type: ignore[misc]
+                out.type,
+                lambda seed, out=out: or_zeros(vjp_nodes([out], [seed], wrt), wrt),  # type: ignore[misc]
             )
             whole = [ops.reshape_to(n, (*out.type.shape, *x.type.shape)) for n, x in zip(found, wrt, strict=True)]
             rows.append(rebuild(trees, whole, single))
@@ -467,7 +472,9 @@ def float_outputs(value: Any, name: str) -> tuple[list[Node], Tree]:
     nodes, tree = output_nodes(value)
     for node, path in zip(nodes, tree.paths, strict=True):
         if not node.type.dtype.is_float:
-            raise TypeError(f"{name}: the output {f'{path} ' if path else ''}is {node.type}; derivatives exist for floats only")
+            raise TypeError(
+                f"{name}: the output {f'{path} ' if path else ''}is {node.type}; derivatives exist for floats only"
+            )
     return nodes, tree
 
 
@@ -608,10 +615,11 @@ class custom_vjp:
         if kwargs:
             bound = inspect.signature(self.fun).bind(*args, **kwargs)
             if bound.kwargs:
-                raise TypeError(f"{self.__name__}: a custom_vjp takes its arguments by position, not {list(bound.kwargs)}")
+                raise TypeError(
+                    f"{self.__name__}: a custom_vjp takes its arguments by position, not {list(bound.kwargs)}"
+                )
             args = bound.args
         return call_with_rule(self, args, graph_name(self))
-
 
     @contextmanager
     def own_rule(self) -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
@@ -710,7 +718,9 @@ def rule_cotangents(given: Any, args: tuple, operands: Operands, name: str) -> l
     """What ``bwd`` returned as one node per operand, None as zeros. Runs inside the rule's trace."""
     if not isinstance(given, (tuple, list)) or len(given) != len(args):
         count = f", not {len(given)}" if isinstance(given, (tuple, list)) else f", not a {type(given).__name__}"
-        raise TypeError(f"the bwd rule of {name} must return a tuple of {len(args)} cotangents, one per argument{count}")
+        raise TypeError(
+            f"the bwd rule of {name} must return a tuple of {len(args)} cotangents, one per argument{count}"
+        )
     remaining = iter(operands.nodes)
     found: list[Node] = []
     for ct, arg in zip(given, args, strict=True):
@@ -720,7 +730,9 @@ def rule_cotangents(given: Any, args: tuple, operands: Operands, name: str) -> l
         if ct is None:
             parts = [None] * len(mine)
         elif ct_tree.size != tree.size:
-            raise TypeError(f"the bwd rule of {name} returned a cotangent that does not nest: {difference(tree, ct_tree)}")
+            raise TypeError(
+                f"the bwd rule of {name} returned a cotangent that does not nest: {difference(tree, ct_tree)}"
+            )
         for part, operand in zip(parts, mine, strict=True):
             if operand is not None:
                 found.append(rule_cotangent(part, operand, name))

@@ -2,8 +2,8 @@
 
 >>> leaves, tree = flatten({"w": 1.0, "b": [2.0, None]})
 >>> leaves, tree.paths
-([1.0, 2.0], ('w', 'b[0]'))
->>> unflatten(tree, [10, 20])
+([2.0, 1.0], ('b[0]', 'w'))
+>>> unflatten(tree, [20, 10])
 {'w': 10, 'b': [20, None]}
 
 Dicts match by key: two dicts with the same keys in another order have equal trees, and their leaves come in the same

@@ -200,7 +200,9 @@ class _Check:
             for a, argument in enumerate(kernel.args):
                 if self.bytes_of(result).meets(self.bytes_of(argument)):
                     if (r, a) not in pairs:
-                        raise PlanError(f"{kernel.name} writes %{result} over its argument %{argument}: no in-place pair")
+                        raise PlanError(
+                            f"{kernel.name} writes %{result} over its argument %{argument}: no in-place pair"
+                        )
                     if self.bytes_of(result) != self.bytes_of(argument):
                         raise PlanError(f"{kernel.name}: %{result} and %{argument} overlap in part")
                     why = hazard(kernel, r, a)

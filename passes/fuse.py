@@ -256,7 +256,9 @@ class _Body:
             self.lines[node] = lines
         return node
 
-    def once(self, op: Op, inputs: tuple[Node, ...], attrs: Any, type: Type, key: Any, origin: Node | None = None) -> Node:
+    def once(
+        self, op: Op, inputs: tuple[Node, ...], attrs: Any, type: Type, key: Any, origin: Node | None = None
+    ) -> Node:
         """A node that is made once per body under ``key``."""
         if key not in self.made:
             self.made[key] = self.add(op, inputs, attrs, type, origin)
@@ -285,7 +287,9 @@ class _Body:
         inputs = tuple(node for _, node in self.inputs)
         graph = Graph(name, inputs, tuple(outputs), (*inputs, *self.nodes), self.lines)
         numbers = tuple(dict.fromkeys(self.cut.number[self.cut.node(m)] for m in members))
-        return Kernel(name, template, domain, graph, tuple(value for value, _ in self.inputs), tuple(results), bodies, numbers)
+        return Kernel(
+            name, template, domain, graph, tuple(value for value, _ in self.inputs), tuple(results), bodies, numbers
+        )
 
     # ---------------------------------------------------------------------------------------- members
 
@@ -353,7 +357,9 @@ class _Body:
         found = self.raw(o)
         for step in reversed(chain):
             node = cut.nodes[step]
-            found = self.once(node.op, (found,), node.attrs, node.type, ("access", node.op.name, found, node.attrs), node)
+            found = self.once(
+                node.op, (found,), node.attrs, node.type, ("access", node.op.name, found, node.attrs), node
+            )
         return found
 
     def movement(self, op: Op, x: Node, to: Shape, **attrs: Any) -> Node:

@@ -450,6 +450,7 @@ class Grouping:
         if not sizes <= {full, kept}:
             return
         for low in (KEPT, FULL) if full == kept else (FULL,):
+
             def choose(size: int, low: int = low) -> int:
                 return low if full == kept else FULL if size == full else KEPT
 
@@ -590,9 +591,7 @@ class Grouping:
                 continue
             (host,) = into
             inside = set(group.members)
-            readers = dict.fromkeys(
-                r for m in group.members for r in self.readers[m] if self.group[r] is host
-            )
+            readers = dict.fromkeys(r for m in group.members for r in self.readers[m] if self.group[r] is host)
             try:
                 fit = self.fit([host, group], readers=list(readers))
             except Misfit as why:
@@ -652,9 +651,7 @@ class Grouping:
 
     def stored(self, root: int, group: Group, moved: set[int]) -> bool:
         """Whether ``root`` goes to memory anyway: an output, or read outside its group by others than the movers."""
-        return root in self.is_output or any(
-            self.group[r] is not group for r in self.readers[root] if r not in moved
-        )
+        return root in self.is_output or any(self.group[r] is not group for r in self.readers[root] if r not in moved)
 
     def move_tail(self, group: Group, host: Group, tail: Sequence[int]) -> None:
         for item in tail:

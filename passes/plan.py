@@ -228,9 +228,7 @@ def with_copies(schedule: Schedule, donations: Mapping[int, int]) -> Schedule:
         outputs[j] = len(values)
         values.append(Value(values[computed].type, "output", values[computed].node))
         copies.append(copy_kernel(f"k{sum(map(len, schedule.stages)) + len(copies)}", values, computed, outputs[j]))
-    return replace(
-        schedule, values=tuple(values), outputs=tuple(outputs), stages=(*schedule.stages, tuple(copies))
-    )
+    return replace(schedule, values=tuple(values), outputs=tuple(outputs), stages=(*schedule.stages, tuple(copies)))
 
 
 def copy_kernel(name: str, values: Sequence[Value], source: int, target: int) -> Kernel:
@@ -259,9 +257,7 @@ class _Planner:
         spans, members, kernels = self.spans()
         offsets, arena = pack(spans)
         offset_of = {value: offsets[k] for k, values in enumerate(members) for value in values}
-        blocks = {
-            kernel: block_of(kernel, self.inner[kernel], schedule, offsets[k]) for kernel, k in kernels.items()
-        }
+        blocks = {kernel: block_of(kernel, self.inner[kernel], schedule, offsets[k]) for kernel, k in kernels.items()}
         constants = tuple(k for k, v in enumerate(schedule.values) if v.kind == "constant" and v.base is None)
         scratch, scratch_bytes = self.scratch_offsets()
         sizes = [v.type.nbytes for v in schedule.values if v.kind == "temporary" and v.base is None]
@@ -416,4 +412,3 @@ def block_of(kernel: Kernel, inner: Sequence[Plan], schedule: Schedule, offset: 
     if node.op.name == "while_loop":
         predicate, top = top, top + aligned(1)
     return Block(offset, top - offset, arenas, tuple(carries), predicate)
-

@@ -57,7 +57,9 @@ class Kernel:
     args: tuple[int, ...]
     results: tuple[int, ...]
     bodies: tuple[Schedule, ...] = ()
-    nodes: tuple[int, ...] = ()  # numbers, in schedule.graph.nodes, of the nodes it computes (errors, profiles, drawings)
+    nodes: tuple[
+        int, ...
+    ] = ()  # numbers, in schedule.graph.nodes, of the nodes it computes (errors, profiles, drawings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -753,7 +753,7 @@ def constant_last(node: Node) -> Node | None:  # c + x -> x + c
 @fast("reciprocal", "div")
 def multiply_by_reciprocal(node: Node) -> Node | None:  # x / c -> x * (1 / c)
     match node:
-        case Node(ops.div, (x, y)) if (value := number(y)):
+        case Node(ops.div, (x, y)) if value := number(y):
             with np.errstate(over="ignore"):
                 reciprocal = np.array(1 / value).astype(y.type.dtype.numpy)
             if np.isfinite(reciprocal):

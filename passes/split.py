@@ -108,4 +108,3 @@ def along(x: Node, axis: int, start: int, size: int) -> Node:
     starts = tuple(start if k == axis else 0 for k in range(x.type.ndim))
     sizes = tuple(size if k == axis else n for k, n in enumerate(x.type.shape))
     return ops.slice_(x, start=starts, size=sizes, step=(1,) * x.type.ndim)
-

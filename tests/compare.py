@@ -35,7 +35,9 @@ def in_numpy(function: Callable[..., Any], *args: Any) -> Any:
         return function(*copies)
 
 
-def check_same(function: Callable[..., Any], *args: Any, rtol: float = 1e-6, atol: float = 1e-6, label: str = "") -> None:
+def check_same(
+    function: Callable[..., Any], *args: Any, rtol: float = 1e-6, atol: float = 1e-6, label: str = ""
+) -> None:
     """The traced function gives NumPy's element types, shapes and values."""
     want = flatten(in_numpy(function, *args))[0]
     have = flatten(traced(function, *args))[0]

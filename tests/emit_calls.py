@@ -52,7 +52,9 @@ class Compiled:
             lapack.register()
         self.loaded: LoadedCode = load_objects(objects)
 
-    def __call__(self, *inputs: np.ndarray, threads: int = 1, in_place: dict[int, int] | None = None) -> list[np.ndarray]:
+    def __call__(
+        self, *inputs: np.ndarray, threads: int = 1, in_place: dict[int, int] | None = None
+    ) -> list[np.ndarray]:
         """The results. ``in_place`` says which result is written over which argument; others start as rubbish."""
         outputs = [np.empty(t.shape, t.dtype.numpy) for t in self.kernel.body.output_types]
         for out in outputs:

@@ -79,14 +79,18 @@ def growth(node: Node, wide: Wide) -> float:
     if node.op.name in PRODUCTS:
         return sum(before)
     if node.op.name in AMPLIFY:
-        return max(before) * max(1.0, magnitude(wide.values[node.inputs[-1]]), float(dict(node.attrs).get("exponent", 1)))
+        return max(before) * max(
+            1.0, magnitude(wide.values[node.inputs[-1]]), float(dict(node.attrs).get("exponent", 1))
+        )
     return max(before, default=1.0)
 
 
 def epsilon(type) -> float:
     """The spacing of numbers around 1 in the coarsest float of a type."""
     types = getattr(type, "items", (type,))
-    return max([float({"f16": 2**-10, "bf16": 2**-7, "f32": 2**-23, "f64": 2**-52}.get(t.dtype.name, 0)) for t in types])
+    return max(
+        [float({"f16": 2**-10, "bf16": 2**-7, "f32": 2**-23, "f64": 2**-52}.get(t.dtype.name, 0)) for t in types]
+    )
 
 
 def clear_decision(node: Node, operands, scales) -> bool:

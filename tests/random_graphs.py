@@ -67,7 +67,9 @@ class Maker:
             if other is not None:
                 return ops.reshape_to(other, type.shape)
         if kind < 0.7 and type.dtype is not bool_:
-            other = self.node(lambda t: t.shape == type.shape and t.dtype is not type.dtype and t.dtype in (i32, bool_, f32))
+            other = self.node(
+                lambda t: t.shape == type.shape and t.dtype is not type.dtype and t.dtype in (i32, bool_, f32)
+            )
             if other is not None and (type.dtype is not i32 or other.type.dtype is bool_):
                 return ops.cast(other, to=type.dtype)
         if kind < 0.8 and type.shape and type.dtype is not bool_ and 0 not in type.shape:
@@ -79,7 +81,13 @@ class Maker:
         return ops.const(self.values(type), type.dtype)
 
     def value(self, dtype: DType):  # type: ignore[no-untyped-def]
-        return self.chance(0.5) if dtype is bool_ else int(self.rng.integers(-3, 4)) if dtype is i32 else float(self.rng.normal())
+        return (
+            self.chance(0.5)
+            if dtype is bool_
+            else int(self.rng.integers(-3, 4))
+            if dtype is i32
+            else float(self.rng.normal())
+        )
 
     def values(self, type: TensorType) -> np.ndarray:
         if type.dtype is bool_:
@@ -172,7 +180,9 @@ class Maker:
             return ops.concatenate(x, self.of_type(x.type), axis=axis)
         start = tuple(int(self.rng.integers(0, 3)) for _ in shape)
         wide = tuple(n + s + int(self.rng.integers(0, 3)) for n, s in zip(shape, start, strict=True))
-        return ops.pad(x, ops.const(self.value(x.type.dtype), x.type.dtype), shape=wide, start=start, step=(1,) * len(shape))
+        return ops.pad(
+            x, ops.const(self.value(x.type.dtype), x.type.dtype), shape=wide, start=start, step=(1,) * len(shape)
+        )
 
     def indexing(self) -> Node | None:
         from graphc.ops.indexing import gather, scatter

@@ -1,4 +1,5 @@
 """Tiny kernels on int64 data for the tests of the runtime, written in the runtime's own native language."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -83,7 +84,13 @@ def _mine(unit: Value, thread: Value, threads: Value):  # noqa: ANN202
 
 
 _BODIES: dict[str, Body] = {
-    "add": _add, "accumulate": _accumulate, "below": _below, "ranks": _ranks, "fail": _fail, "spin": _spin, "bits": _bits,
+    "add": _add,
+    "accumulate": _accumulate,
+    "below": _below,
+    "ranks": _ranks,
+    "fail": _fail,
+    "spin": _spin,
+    "bits": _bits,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import warnings
 from collections import OrderedDict, namedtuple
 
@@ -245,6 +246,8 @@ def test_wrong_static_arguments():
 
 
 def test_options_are_checked():
+    with pytest.raises(TypeError, match="compile takes a function, not a int"):
+        graphc.compile(5)
     with pytest.raises(ValueError, match="there is no backend 'gpu'; there are 'cpu' and 'reference'"):
         graphc.compile(np.tanh, backend="gpu")
     for threads in (0, -1, 1.5, True):
@@ -269,6 +272,22 @@ def test_decorators():
     assert f(vector(2)) == 4
     x = vector(2)
     assert g(x) is x and x == 3
+
+
+def test_functions_of_any_kind():
+    class Thrice:
+        def __call__(self, x):
+            return x * 3
+
+    x = vector(1, 2)
+    np.testing.assert_array_equal(graphc.compile(functools.partial(np.multiply, 2.0), backend="reference")(x), x * 2)
+    np.testing.assert_array_equal(graphc.compile(Thrice(), backend="reference")(x), x * 3)
+    np.testing.assert_array_equal(graphc.compile(np.square, backend="reference")(x), x * x)
+    np.testing.assert_array_equal(graphc.compile(graphc.compile(np.negative), backend="reference")(x), -x)
+    f = graphc.compile(lambda *xs: [v + 1 for v in xs], donate=1, backend="reference")
+    y = vector(1, 2)
+    got = f(x, y)
+    assert got[0] is not x and got[1] is y
 
 
 def test_methods():

@@ -10,7 +10,20 @@ import pytest
 from compare import traced
 
 import graphc
-from graphc import check_grads, cond, fori_loop, grad, hessian, jacfwd, jvp, scan, switch, value_and_grad, vmap, while_loop
+from graphc import (
+    check_grads,
+    cond,
+    fori_loop,
+    grad,
+    hessian,
+    jacfwd,
+    jvp,
+    scan,
+    switch,
+    value_and_grad,
+    vmap,
+    while_loop,
+)
 from graphc.verifier import verify
 
 X = np.random.default_rng(0).normal(size=(4, 3))
@@ -137,7 +150,9 @@ def test_numbers_that_are_carried_take_the_type_they_meet() -> None:
     assert types(lambda x: fori_loop(0, 3, lambda i, s: s * i + x, x), x32) == ["f32[3]"], "i is a Python number"
     assert types(lambda x: x * fori_loop(0, 3, lambda i, s: s + i, 0), x32) == ["f32[3]"], "and so is what comes of it"
     assert types(lambda x: x * while_loop(lambda s: s < 5, lambda s: s * 2, 1), x32) == ["f32[3]"]
-    assert types(lambda x: scan(lambda c, v: (c * 0 + 0.5, c), v0, x)[0] if (v0 := x[0]) is not None else 0, x32) == ["f32"]
+    assert types(lambda x: scan(lambda c, v: (c * 0 + 0.5, c), v0, x)[0] if (v0 := x[0]) is not None else 0, x32) == [
+        "f32"
+    ]
     assert types(lambda x: cond(x[0] > 0, lambda v: v, lambda v: 0.0, x[0]), x32) == ["f32"]
     assert types(lambda x: x * cond(x[0] > 0, lambda: 1, lambda: 2.5), x32) == ["f32[3]"]
     assert types(lambda x: switch(0, [lambda: x, lambda: x.astype(np.float64)]), x32) == ["f64[3]"]
@@ -146,25 +161,49 @@ def test_numbers_that_are_carried_take_the_type_they_meet() -> None:
 def test_a_carry_that_changes_is_refused() -> None:
     x32 = np.arange(3, dtype=np.float32)
     cases: list[tuple[Callable[[], Any], str]] = [
-        (lambda: scan(lambda c, x: (c + x, x), np.float32(0), np.arange(3.0)), r"the carry of scan goes in as f32 and comes out as f64.*\.astype\('float64'\) before"),
+        (
+            lambda: scan(lambda c, x: (c + x, x), np.float32(0), np.arange(3.0)),
+            r"the carry of scan goes in as f32 and comes out as f64.*\.astype\('float64'\) before",
+        ),
         (lambda: scan(lambda c, x: (c[None] + x, x), x32, x32), r"goes in as f32\[3\] and comes out as f32\[1, 3\]"),
-        (lambda: scan(lambda c, x: ((c, c), x), 0.0, x32), "the carry of scan expected an array or number, got a tuple of 2"),
+        (
+            lambda: scan(lambda c, x: ((c, c), x), 0.0, x32),
+            "the carry of scan expected an array or number, got a tuple of 2",
+        ),
         (lambda: scan(lambda c, x: c + x, 0.0, x32), r"the body of scan must return \(carry, y\)"),
-        (lambda: scan(lambda c, x: ({"a": c["a"], "b": x}, x), {"a": 0.0, "b": 0}, X), r"the carry of scan at 'b' goes in as i64 and comes out as f64\[3\]"),
-        (lambda: while_loop(lambda s: s < 3, lambda s: s + 1.5, np.int64(0)), "the value of while_loop goes in as i64 and comes out as f64"),
+        (
+            lambda: scan(lambda c, x: ({"a": c["a"], "b": x}, x), {"a": 0.0, "b": 0}, X),
+            r"the carry of scan at 'b' goes in as i64 and comes out as f64\[3\]",
+        ),
+        (
+            lambda: while_loop(lambda s: s < 3, lambda s: s + 1.5, np.int64(0)),
+            "the value of while_loop goes in as i64 and comes out as f64",
+        ),
         (lambda: while_loop(lambda s: s < 3, lambda s: s, x32), r"must return one scalar, not \['bool\[3\]'\]"),
-        (lambda: fori_loop(0, 3, lambda i, s: (s, s), 1.0), "the carry of fori_loop expected an array or number, got a tuple"),
-        (lambda: cond(True, lambda: X, lambda: X[0]), r"the branches of cond return different shapes : f64\[3\], f64\[4, 3\]"),
+        (
+            lambda: fori_loop(0, 3, lambda i, s: (s, s), 1.0),
+            "the carry of fori_loop expected an array or number, got a tuple",
+        ),
+        (
+            lambda: cond(True, lambda: X, lambda: X[0]),
+            r"the branches of cond return different shapes : f64\[3\], f64\[4, 3\]",
+        ),
         (lambda: cond(True, lambda: (X, X), lambda: X), "the branches of cond return different trees"),
-        (lambda: cond(np.array([True, False]), lambda: X, lambda: X), r"must be a scalar, not bool\[2\]; np.where chooses"),
+        (
+            lambda: cond(np.array([True, False]), lambda: X, lambda: X),
+            r"must be a scalar, not bool\[2\]; np.where chooses",
+        ),
         (lambda: switch(1.5, [lambda: X]), "the index of switch must be an integer scalar, not f64"),
-    ]  # fmt: skip
+    ]
     for call, message in cases:
         with pytest.raises(TypeError, match=message):
             call()
     for call, message in (
         (lambda: scan(lambda c, x: (c, x), 0.0), "without xs give length="),
-        (lambda: scan(lambda c, x: (c, x), 0.0, (np.ones(2), np.ones(3))), r"agree in their leading length, found \[2, 3\]"),
+        (
+            lambda: scan(lambda c, x: (c, x), 0.0, (np.ones(2), np.ones(3))),
+            r"agree in their leading length, found \[2, 3\]",
+        ),
         (lambda: scan(lambda c, x: (c, x), 0.0, np.ones(2), length=4), r"found \[2, 4\]"),
         (lambda: scan(lambda c, x: (c, x), 0.0, 1.0), "one of them is a scalar"),
         (lambda: switch(0, []), "at least one branch"),
@@ -210,7 +249,9 @@ def test_while_loop() -> None:
     roots, counts = vmap(newton)(values)
     close(roots, np.sqrt(values), 1e-12)
     assert counts.tolist() == [int(newton(v)[1]) for v in values], "finished examples wait"
-    with pytest.raises(TypeError, match=r"while_loop has no reverse-mode derivative.*\n  of .*test_control.py:\d+\n  at .*`grad"):
+    with pytest.raises(
+        TypeError, match=r"while_loop has no reverse-mode derivative.*\n  of .*test_control.py:\d+\n  at .*`grad"
+    ):
         grad(lambda a: newton(a)[0])(2.0)
     assert float(while_loop(lambda v: v - 3, lambda v: v + 1, 0.0)) == 3, "any number is a condition"
 
@@ -254,7 +295,9 @@ def test_switch() -> None:
         close(traced(lambda k, x: switch(k, branches, x), np.int8(index), 2.0), np.float64(want))
     close(grad(lambda x: switch(1, branches, x))(3.0), 6.0)
     close(vmap(lambda k: switch(k, branches, 2.0))(np.array([0, 1, 2, 5])), np.array([2, 4, np.exp(2.0), np.exp(2.0)]))
-    close(vmap(grad(lambda x, k: switch(k, branches, x)), in_axes=(None, 0))(3.0, np.array([0, 1])), np.array([1.0, 6.0]))
+    close(
+        vmap(grad(lambda x, k: switch(k, branches, x)), in_axes=(None, 0))(3.0, np.array([0, 1])), np.array([1.0, 6.0])
+    )
     close(switch(True, branches[:2], 3.0), 9.0)
 
 
@@ -311,6 +354,10 @@ def test_lines_and_adjoints_of_bodies() -> None:
     assert not scans[0]["body"].adjoints
     backward = scans[1]["body"]
     assert {order for order, _, _ in backward.adjoints} == {1}
-    (product,) = [p for _, p, _ in backward.adjoints if p.op.name == "mul" and p in backward.nodes and p.inputs[0].op.name == "input"][:1]
+    (product,) = [
+        p
+        for _, p, _ in backward.adjoints
+        if p.op.name == "mul" and p in backward.nodes and p.inputs[0].op.name == "input"
+    ][:1]
     assert product.type == graphc.types.TensorType(graphc.types.f64, ())
     assert {order for order, _, _ in graph.adjoints} == {1}

@@ -121,8 +121,8 @@ def test_dot_of_graphs_that_hold_graphs() -> None:
 
 def test_labels_are_escaped() -> None:
     with Builder("<f>\\") as b:
-        x = b.input("a\\b<c>\"d", TensorType(f32, ()))
-        graph = b.graph([ops.alias(x, tag="<b>\\n\"")])
+        x = b.input('a\\b<c>"d', TensorType(f32, ()))
+        graph = b.graph([ops.alias(x, tag='<b>\\n"')])
     assert render(to_dot(graph), "svg") is not None
     assert "digraph f_" in to_dot(graph) or "digraph" in to_dot(graph)
 
@@ -135,7 +135,7 @@ def test_big_graphs_are_cut_with_a_note() -> None:
         graph = b.graph([y])
     dot = to_dot(graph, limit=50)
     assert "9,951 more nodes are not drawn" in dot and "limit=10001" in dot
-    assert dot.count("label=\"v") == 49
+    assert dot.count('label="v') == 49
     assert "not drawn" not in to_dot(textbook())
 
 
@@ -167,9 +167,9 @@ def test_what_cannot_be_drawn() -> None:
 def test_random_graphs_draw() -> None:
     for seed in range(20):
         graph = random_graph(seed, control=True)
-        assert to_dot(graph).count("->") == sum(
-            len(node.inputs) for g in every(graph) for node in g.nodes
-        ) + sum(len(node.bodies) for g in every(graph) for node in g.nodes)
+        assert to_dot(graph).count("->") == sum(len(node.inputs) for g in every(graph) for node in g.nodes) + sum(
+            len(node.bodies) for g in every(graph) for node in g.nodes
+        )
 
 
 def every(graph: Graph) -> Iterator[Graph]:
@@ -183,7 +183,9 @@ def every(graph: Graph) -> Iterator[Graph]:
 # ------------------------------------------------------------------------------------------------ pictures
 
 
-@pytest.mark.parametrize("suffix, start", [(".svg", b"<?xml"), (".png", b"\x89PNG"), (".pdf", b"%PDF"), (".dot", b"digraph")])
+@pytest.mark.parametrize(
+    "suffix, start", [(".svg", b"<?xml"), (".png", b"\x89PNG"), (".pdf", b"%PDF"), (".dot", b"digraph")]
+)
 def test_pictures(tmp_path: Path, suffix: str, start: bytes) -> None:
     path = tmp_path / f"picture{suffix}"
     assert draw(textbook(), path) == path
@@ -238,9 +240,7 @@ def test_the_program_dot_is_used_where_it_is_installed(monkeypatch: pytest.Monke
 
 
 def test_importing_needs_neither_package() -> None:
-    code = (
-        "import sys; sys.modules.update(graphviz=None, pygraphviz=None, networkx=None); import graphc.drawing; print('fine')"
-    )
+    code = "import sys; sys.modules.update(graphviz=None, pygraphviz=None, networkx=None); import graphc.drawing; print('fine')"
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "fine\n"

@@ -34,7 +34,8 @@ def if_(x: Any) -> Any:
 
 
 def while_(x: Any) -> Any:
-    while x.sum() > 0: x = x - 1  # noqa: E701
+    while x.sum() > 0:
+        x = x - 1  # noqa: E701
 
 
 def and_(x: Any) -> Any:
@@ -329,7 +330,10 @@ def test_a_value_kept_from_another_trace() -> None:
         return x
 
     graphc.trace(keeps, X)
-    with pytest.raises(TracerError, match=r"f64\[3\] of tests.test_errors.py:\d+ was kept from another trace and used at .*: `x \+ kept\[0\]`"):
+    with pytest.raises(
+        TracerError,
+        match=r"f64\[3\] of tests.test_errors.py:\d+ was kept from another trace and used at .*: `x \+ kept\[0\]`",
+    ):
         graphc.trace(lambda x: x + kept[0], X)
     for use in (lambda: kept[0] + 1, lambda: np.sin(kept[0]), lambda: kept[0].sum(), lambda: kept[0][0]):
         with pytest.raises(TracerError, match="kept from another trace"):
@@ -358,7 +362,9 @@ def test_a_value_kept_from_a_vmap() -> None:
         graphc.vmap(lambda v: kept.append(v * 2) or v)(x)
         return kept[-1] + 1
 
-    with pytest.raises(TracerError, match=r"one example f64 of a vmapped function was used outside it \(at .*test_errors.py"):
+    with pytest.raises(
+        TracerError, match=r"one example f64 of a vmapped function was used outside it \(at .*test_errors.py"
+    ):
         graphc.trace(program, X)
 
     def stores(x: Any) -> Any:
@@ -409,7 +415,9 @@ def test_what_is_not_covered_is_named() -> None:
 
 
 def test_types_that_no_operation_takes() -> None:
-    with pytest.raises(TypeError, match=r"bitwise_and is not defined for f64\[3\], f64\[3\]: .*\n  at .*test_errors.py:\d+: `x & x`"):
+    with pytest.raises(
+        TypeError, match=r"bitwise_and is not defined for f64\[3\], f64\[3\]: .*\n  at .*test_errors.py:\d+: `x & x`"
+    ):
         graphc.trace(lambda x: x & x, X)
     with pytest.raises(TypeError, match="subtract"):
         graphc.trace(lambda x: (x > 0) - (x > 1), X)

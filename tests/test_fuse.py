@@ -254,7 +254,9 @@ def templates(text: str) -> list[str]:
 
 
 def test_transposed_output_is_one_copy() -> None:
-    assert templates("def g(x: f32[2, 3]):\n    v0: f32[3, 2] = transpose(x, axes=(1, 0))\n    return v0") == ["elementwise"]
+    assert templates("def g(x: f32[2, 3]):\n    v0: f32[3, 2] = transpose(x, axes=(1, 0))\n    return v0") == [
+        "elementwise"
+    ]
 
 
 def test_outputs_that_are_inputs_constants_or_repeated_get_copies() -> None:

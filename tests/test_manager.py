@@ -73,7 +73,9 @@ def test_disabled_passes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pass_that_raises_is_named() -> None:
-    with pytest.raises(PassError, match="pass fail failed on <Graph f: 1 inputs, 4 nodes, 1 outputs>: 'lost'") as caught:
+    with pytest.raises(
+        PassError, match="pass fail failed on <Graph f: 1 inputs, 4 nodes, 1 outputs>: 'lost'"
+    ) as caught:
         run([KEEP, FAIL], from_text(TEXT))
     assert isinstance(caught.value.__cause__, KeyError)
 

@@ -45,7 +45,18 @@ UNARY = [
     np.negative, np.absolute, np.sign, np.square, np.sqrt, np.exp, np.log1p, np.tanh, np.floor, np.rint, np.isnan,
     np.isfinite, np.logical_not, np.invert, np.reciprocal, np.signbit, np.cbrt, np.fabs, np.positive, np.isinf,
 ]  # fmt: skip
-SCALARS = [True, 2, -1, 1.5, np.int8(2), np.uint64(3), np.float16(1.5), np.float32(1.5), np.float64(1.5), np.bool_(True)]
+SCALARS = [
+    True,
+    2,
+    -1,
+    1.5,
+    np.int8(2),
+    np.uint64(3),
+    np.float16(1.5),
+    np.float32(1.5),
+    np.float64(1.5),
+    np.bool_(True),
+]
 
 
 def half(*values: Any) -> bool:
@@ -142,7 +153,13 @@ def test_bf16_and_f16_promote_as_in_jax() -> None:
     }  # fmt: skip
     for (left, right), want in expected.items():
         x, y = np.ones(2).astype(left), np.ones(2).astype(right)
-        for function in (np.add, np.maximum, lambda a, b: np.where(a > 0, a, b), lambda a, b: np.concatenate([a, b]), np.matmul):
+        for function in (
+            np.add,
+            np.maximum,
+            lambda a, b: np.where(a > 0, a, b),
+            lambda a, b: np.concatenate([a, b]),
+            np.matmul,
+        ):
             assert traced_dtypes(function, x, y) == [want] and traced_dtypes(function, y, x) == [want], (left, right)
     for half_ in (bf16, f16):
         x = np.ones(2).astype(half_)
@@ -170,8 +187,31 @@ def test_comparisons_with_numbers_that_do_not_fit() -> None:
 # ------------------------------------------------------------------------------------------------ elementwise values
 
 
-@pytest.mark.parametrize("ufunc", [*UNARY, np.sin, np.cos, np.tan, np.sinh, np.cosh, np.expm1, np.log, np.log2, np.log10,
-    np.exp2, np.arctan, np.arcsin, np.arccos, np.arctanh, np.ceil, np.trunc, np.deg2rad, np.rad2deg], ids=lambda u: u.__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "ufunc",
+    [
+        *UNARY,
+        np.sin,
+        np.cos,
+        np.tan,
+        np.sinh,
+        np.cosh,
+        np.expm1,
+        np.log,
+        np.log2,
+        np.log10,
+        np.exp2,
+        np.arctan,
+        np.arcsin,
+        np.arccos,
+        np.arctanh,
+        np.ceil,
+        np.trunc,
+        np.deg2rad,
+        np.rad2deg,
+    ],
+    ids=lambda u: u.__name__,
+)
 def test_unary_values(ufunc: np.ufunc) -> None:
     special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5, -0.5, 1e-9, -1e-9, 2.5, 30.0, -30.0])
     for dtype in DTYPES:
@@ -197,7 +237,9 @@ def test_binary_values(ufunc: np.ufunc) -> None:
 
 
 def test_shapes_that_do_not_fit_are_refused_by_name() -> None:
-    with pytest.raises(TypeError, match=r"add: f64\[3\] and f64\[4\] do not broadcast together\n  at .*test_numpy.py:\d+: `x \+ y`"):
+    with pytest.raises(
+        TypeError, match=r"add: f64\[3\] and f64\[4\] do not broadcast together\n  at .*test_numpy.py:\d+: `x \+ y`"
+    ):
         graphc.trace(lambda x, y: x + y, np.ones(3), np.ones(4))
 
 
@@ -249,6 +291,7 @@ def test_reductions(function: Callable[..., Any]) -> None:
     for shape, dtype in itertools.product(SHAPES, ("?", "i1", "i8", "u1", "f2", "f4", "f8")):
         x = array(shape, dtype, 3)
         for axis, keepdims in itertools.product(AXES[len(shape)], (False, True)):
+
             def reduce(x: Any, axis: Any = axis, keepdims: Any = keepdims) -> Any:
                 return function(x, axis=axis, keepdims=keepdims)
 
@@ -328,16 +371,36 @@ def test_tensordot_and_einsum() -> None:
     for axes in (0, 1, ([1, 2], [1, 0]), ((-1,), (0,)), (1, 1)):
         check_same(lambda x, y: np.tensordot(x, y, axes), x, y, rtol=1e-4)  # noqa: B023
     cases = [
-        ("ij,jk", (2, 3), (3, 4)), ("ij,jk->ki", (2, 3), (3, 4)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)), ("ii", (3, 3)),
-        ("ii->i", (3, 3)), ("ij->", (2, 3)), ("ij->ji", (2, 3)), ("i,j", (2,), (3,)), ("...ij,...jk", (5, 1, 2, 3), (4, 3, 2)),
-        ("i...->...", (2, 3)), ("ij,j,k->ik", (2, 3), (3,), (4,)), ("bhqd,bhkd->bhqk", (2, 2, 3, 4), (2, 2, 5, 4)),
-        ("ab,bc,cd,de->ae", (2, 3), (3, 4), (4, 5), (5, 2)), ("i,i->i", (1,), (3,)), ("ij,jk", (2, 1), (3, 4)),
-        ("Ab,bA->", (2, 3), (3, 2)), ("iij,j->i", (2, 2, 3), (3,)), (" i j , j -> i ", (2, 3), (3,)), ("i,i,i->", (3,), (3,), (3,)),
-    ]  # fmt: skip
+        ("ij,jk", (2, 3), (3, 4)),
+        ("ij,jk->ki", (2, 3), (3, 4)),
+        ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)),
+        ("ii", (3, 3)),
+        ("ii->i", (3, 3)),
+        ("ij->", (2, 3)),
+        ("ij->ji", (2, 3)),
+        ("i,j", (2,), (3,)),
+        ("...ij,...jk", (5, 1, 2, 3), (4, 3, 2)),
+        ("i...->...", (2, 3)),
+        ("ij,j,k->ik", (2, 3), (3,), (4,)),
+        ("bhqd,bhkd->bhqk", (2, 2, 3, 4), (2, 2, 5, 4)),
+        ("ab,bc,cd,de->ae", (2, 3), (3, 4), (4, 5), (5, 2)),
+        ("i,i->i", (1,), (3,)),
+        ("ij,jk", (2, 1), (3, 4)),
+        ("Ab,bA->", (2, 3), (3, 2)),
+        ("iij,j->i", (2, 2, 3), (3,)),
+        (" i j , j -> i ", (2, 3), (3,)),
+        ("i,i,i->", (3,), (3,), (3,)),
+    ]
     for subscripts, *shapes in cases:
         arrays = [array(s, seed=k) for k, s in enumerate(shapes)]
         check_same(lambda *a: np.einsum(subscripts, *a), *arrays, rtol=1e-4, label=subscripts)  # noqa: B023
-    for subscripts, *shapes in [("ij,jk", (2, 3), (4, 5)), ("ij", (3,)), ("ij->k", (2, 3)), ("i->ii", (3,)), ("ii", (1, 3))]:
+    for subscripts, *shapes in [
+        ("ij,jk", (2, 3), (4, 5)),
+        ("ij", (3,)),
+        ("ij->k", (2, 3)),
+        ("i->ii", (3,)),
+        ("ii", (1, 3)),
+    ]:
         arrays = [array(s) for s in shapes]
         assert traced_dtypes(lambda *a: np.einsum(subscripts, *a), *arrays) == "refused"  # noqa: B023
 
@@ -345,18 +408,36 @@ def test_tensordot_and_einsum() -> None:
 # ------------------------------------------------------------------------------------------------ shapes
 
 SHAPED: list[tuple[str, Callable[[Any], Any], tuple[int, ...]]] = [
-    ("reshape", lambda x: x.reshape(3, -1), (2, 3, 4)), ("reshape tuple", lambda x: np.reshape(x, (4, 6)), (2, 3, 4)),
-    ("reshape 0", lambda x: x.reshape(0, 5), (2, 0)), ("ravel", lambda x: (x.ravel(), x.flatten(), np.ravel(x)), (2, 3)),
-    ("transpose", lambda x: (x.T, x.transpose(1, 2, 0), np.transpose(x, (2, 0, 1)), x.transpose((0, -1, 1))), (2, 3, 4)),
+    ("reshape", lambda x: x.reshape(3, -1), (2, 3, 4)),
+    ("reshape tuple", lambda x: np.reshape(x, (4, 6)), (2, 3, 4)),
+    ("reshape 0", lambda x: x.reshape(0, 5), (2, 0)),
+    ("ravel", lambda x: (x.ravel(), x.flatten(), np.ravel(x)), (2, 3)),
+    (
+        "transpose",
+        lambda x: (x.T, x.transpose(1, 2, 0), np.transpose(x, (2, 0, 1)), x.transpose((0, -1, 1))),
+        (2, 3, 4),
+    ),
     ("swapaxes", lambda x: (np.swapaxes(x, 0, -1), x.mT, np.matrix_transpose(x)), (2, 3, 4)),
     ("moveaxis", lambda x: (np.moveaxis(x, 0, -1), np.moveaxis(x, (0, 2), (1, 0))), (2, 3, 4)),
     ("expand_dims", lambda x: (np.expand_dims(x, 0), np.expand_dims(x, (0, -1)), np.atleast_2d(x[0])), (2, 3)),
     ("squeeze", lambda x: (np.squeeze(x), x.squeeze(0), np.squeeze(x, (-1, 0))), (1, 3, 1)),
     ("broadcast", lambda x: (np.broadcast_to(x, (4, 2, 3)), *np.broadcast_arrays(x, x[0], x[:, :1])), (2, 3)),
-    ("concatenate", lambda x: (np.concatenate([x, x], 1), np.concatenate([x, 2 * x], axis=None), np.concatenate((x, x[:0]))), (2, 3)),
-    ("concatenate types", lambda x: (np.concatenate([x, np.ones((2, 3), int)]), np.concatenate([x, x], dtype=np.float32)), (2, 3)),
+    (
+        "concatenate",
+        lambda x: (np.concatenate([x, x], 1), np.concatenate([x, 2 * x], axis=None), np.concatenate((x, x[:0]))),
+        (2, 3),
+    ),
+    (
+        "concatenate types",
+        lambda x: (np.concatenate([x, np.ones((2, 3), int)]), np.concatenate([x, x], dtype=np.float32)),
+        (2, 3),
+    ),
     ("stack", lambda x: (np.stack([x, x]), np.stack((x, x), axis=-1), np.stack([x[0, 0], 1.0])), (2, 3)),
-    ("vstack", lambda x: (np.vstack([x, x[0]]), np.hstack([x, x]), np.hstack([x[0], x[1]]), np.column_stack([x, x[:, 0]])), (2, 3)),
+    (
+        "vstack",
+        lambda x: (np.vstack([x, x[0]]), np.hstack([x, x]), np.hstack([x[0], x[1]]), np.column_stack([x, x[:, 0]])),
+        (2, 3),
+    ),
     ("split", lambda x: (*np.split(x, 3, axis=1), *np.array_split(x, 4, axis=-1), *np.split(x, [1, 5], 1)), (2, 6)),
     ("flip", lambda x: (np.flip(x), np.flip(x, 0), np.flip(x, (0, -1))), (2, 3)),
     ("roll", lambda x: (np.roll(x, 1), np.roll(x, -2, axis=1), np.roll(x, (1, 2), (0, 1)), np.roll(x, 7, 0)), (2, 3)),
@@ -367,19 +448,44 @@ SHAPED: list[tuple[str, Callable[[Any], Any], tuple[int, ...]]] = [
     ("repeat", lambda x: (np.repeat(x, 2), np.repeat(x, [1, 0, 2], axis=1), x.repeat(3, 0)), (2, 3)),
     ("triangles", lambda x: (np.tril(x), np.triu(x, 1), np.tril(x, -1), np.triu(x, -1)), (2, 3, 4)),
     ("linspace", lambda x: (np.linspace(x[0], x[1], 5), np.linspace(0, x[0, 0], 3, endpoint=False)), (2, 3)),
-    ("like", lambda x: (np.zeros_like(x), np.ones_like(x, dtype=int), np.full_like(x, 2.5), np.full_like(x, 1, shape=(2,))), (2, 3)),
-    ("norm", lambda x: (np.linalg.norm(x), np.linalg.norm(x, axis=1), np.linalg.norm(x, axis=0, ord=1, keepdims=True)), (2, 3)),
+    (
+        "like",
+        lambda x: (np.zeros_like(x), np.ones_like(x, dtype=int), np.full_like(x, 2.5), np.full_like(x, 1, shape=(2,))),
+        (2, 3),
+    ),
+    (
+        "norm",
+        lambda x: (np.linalg.norm(x), np.linalg.norm(x, axis=1), np.linalg.norm(x, axis=0, ord=1, keepdims=True)),
+        (2, 3),
+    ),
     ("norms", lambda x: tuple(np.linalg.norm(x, axis=-1, ord=p) for p in (2, 3, np.inf, -np.inf, 0)), (2, 3)),
     ("clip", lambda x: (np.clip(x, -1, 1), x.clip(0), np.clip(x, None, 0.5), x.clip(max=x[0])), (2, 3)),
     ("round", lambda x: (np.round(x), x.round(2), np.around(x * 100, -1)), (2, 3)),
     ("where", lambda x: (np.where(x > 0, x, 0), np.where(x, 1, 2), np.where([True, False, True], x, x[0])), (2, 3)),
-    ("copy", lambda x: (np.copy(x), x.copy(), x.astype("i4"), x.astype(np.float32, copy=False), x.real, x.imag, x.conj()), (2, 3)),
-    ("take", lambda x: (np.take(x, [0, 5]), x.take([[1], [0]], axis=1), np.take(x, 7, mode="clip"), np.take(x, [-1, 8], 1, mode="wrap")), (2, 3)),
-    ("take along", lambda x: (np.take_along_axis(x, np.argsort(x, 1), 1), np.take_along_axis(x, np.array([[0], [2]]), 1)), (2, 3)),
+    (
+        "copy",
+        lambda x: (np.copy(x), x.copy(), x.astype("i4"), x.astype(np.float32, copy=False), x.real, x.imag, x.conj()),
+        (2, 3),
+    ),
+    (
+        "take",
+        lambda x: (
+            np.take(x, [0, 5]),
+            x.take([[1], [0]], axis=1),
+            np.take(x, 7, mode="clip"),
+            np.take(x, [-1, 8], 1, mode="wrap"),
+        ),
+        (2, 3),
+    ),
+    (
+        "take along",
+        lambda x: (np.take_along_axis(x, np.argsort(x, 1), 1), np.take_along_axis(x, np.array([[0], [2]]), 1)),
+        (2, 3),
+    ),
     ("what is known", lambda x: (np.shape(x)[0], np.ndim(x), np.size(x), np.size(x, 1), len(x), x.size), (2, 3)),
     ("iteration", lambda x: [row * k for k, row in enumerate(x)], (2, 3)),
     ("cholesky", lambda x: np.linalg.cholesky(x @ x.T + 3 * np.eye(2)), (2, 3)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "function", "shape"), SHAPED, ids=[name for name, _, _ in SHAPED])
@@ -405,11 +511,20 @@ def test_rounding_and_clipping_of_integers() -> None:
 def test_bad_shapes_are_refused() -> None:
     x = array((2, 3))
     for bad in (
-        lambda x: x.reshape(4, -1), lambda x: x.reshape(-1, -1), lambda x: x.reshape(5), lambda x: np.squeeze(x, 0),
-        lambda x: np.stack([x, x[0]]), lambda x: np.concatenate([x, x[0]]), lambda x: np.split(x, 2, axis=1),
-        lambda x: np.transpose(x, (0, 0)), lambda x: np.broadcast_to(x, (2, 4)), lambda x: np.concatenate([x.sum(), x.sum()]),
-        lambda x: np.concatenate([x, x], dtype=int), lambda x: np.pad(x, -1), lambda x: np.moveaxis(x, (0, 1), 0),
-    ):  # fmt: skip
+        lambda x: x.reshape(4, -1),
+        lambda x: x.reshape(-1, -1),
+        lambda x: x.reshape(5),
+        lambda x: np.squeeze(x, 0),
+        lambda x: np.stack([x, x[0]]),
+        lambda x: np.concatenate([x, x[0]]),
+        lambda x: np.split(x, 2, axis=1),
+        lambda x: np.transpose(x, (0, 0)),
+        lambda x: np.broadcast_to(x, (2, 4)),
+        lambda x: np.concatenate([x.sum(), x.sum()]),
+        lambda x: np.concatenate([x, x], dtype=int),
+        lambda x: np.pad(x, -1),
+        lambda x: np.moveaxis(x, (0, 1), 0),
+    ):
         assert result_dtypes(bad, x) == "refused"
         assert traced_dtypes(bad, x) == "refused"
     with pytest.raises(ValueError, match="cannot reshape array of size 6") as caught:
@@ -670,7 +785,15 @@ def test_namespace_inside_and_outside_a_trace() -> None:
         a[0] = x
         table = gnp.asarray(np.arange(12).reshape(3, 4))
         many = gnp.array([[x[0], 1.0], [2.0, x[1]]])
-        return a, table[i], many, gnp.full((2,), x[0]), gnp.full((2,), x[0], np.float32), gnp.eye(2) @ many, gnp.arange(3)
+        return (
+            a,
+            table[i],
+            many,
+            gnp.full((2,), x[0]),
+            gnp.full((2,), x[0], np.float32),
+            gnp.eye(2) @ many,
+            gnp.arange(3),
+        )
 
     x, i = np.array([1.5, 2.5, 3.5]), np.array([2, 0])
     a, rows, many, full, full32, product, line = traced(build, x, i)
@@ -703,11 +826,17 @@ DIFFERENTIABLE: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "exponentials": (lambda x: np.exp(x) + np.expm1(x) + np.exp2(x) + np.logaddexp(x, x[::-1]), (spread(4),)),
     "logarithms": (lambda x: np.log(x) + np.log1p(x) + np.log2(x) + np.log10(x), (positive(4),)),
     "logaddexp of equals": (lambda x: np.logaddexp(x, 2 * x), (np.zeros(3),)),
-    "circular": (lambda x: np.sin(x) * np.cos(x) + np.tan(x / 3) + np.arctan(x) + np.arcsin(x / 3) + np.arccos(x / 3), (spread(4),)),
+    "circular": (
+        lambda x: np.sin(x) * np.cos(x) + np.tan(x / 3) + np.arctan(x) + np.arcsin(x / 3) + np.arccos(x / 3),
+        (spread(4),),
+    ),
     "hyperbolic": (lambda x: np.tanh(x) + np.sinh(x) + np.cosh(x / 2) + np.arctanh(x / 3), (spread(4),)),
     "hyperbolic near zero": (lambda x: np.sinh(x) + np.cosh(x), (np.array([0.0, 1e-4, -0.9]),)),
     "two arguments": (lambda x, y: np.arctan2(x, y) + np.hypot(x, y), (spread(4), spread(4)[::-1].copy())),
-    "extremes": (lambda x, y: np.maximum(x, y) * np.minimum(x, 2 * y) + np.abs(x) + np.clip(x, -1, 0.4) * y, (spread(4), spread(4)[::-1] / 2)),
+    "extremes": (
+        lambda x, y: np.maximum(x, y) * np.minimum(x, 2 * y) + np.abs(x) + np.clip(x, -1, 0.4) * y,
+        (spread(4), spread(4)[::-1] / 2),
+    ),
     "roots": (lambda x: np.sqrt(x) + np.cbrt(x) + np.reciprocal(x) + np.square(x), (positive(4),)),
     "special": (lambda x: scipy.special.expit(x) + scipy.special.erf(x) + scipy.special.log_expit(x), (spread(4),)),
     "where": (lambda x, y: np.where(x > 0, x * y, y**2), (spread(3, 2), spread(2))),
@@ -715,21 +844,39 @@ DIFFERENTIABLE: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "sums": (lambda x: x.sum() * x.sum(0) + x.mean(axis=1, keepdims=True) * x, (spread(2, 3),)),
     "products": (lambda x: np.prod(x, axis=1) + np.prod(x), (np.array([[0.0, 2.0, 3.0], [1.0, 0.0, 0.0]]),)),
     "maxima": (lambda x: x.max(axis=0) * x.min() + np.ptp(x, axis=1)[0], (spread(3, 4),)),
-    "spreads": (lambda x: np.var(x, axis=0) + np.std(x) + np.linalg.norm(x, axis=0) + np.std(x, ddof=1), (spread(3, 4),)),
+    "spreads": (
+        lambda x: np.var(x, axis=0) + np.std(x) + np.linalg.norm(x, axis=0) + np.std(x, ddof=1),
+        (spread(3, 4),),
+    ),
     "matmul": (lambda x, y: x @ y + np.dot(x, y) * 2, (spread(2, 3), spread(3, 2))),
     "batched matmul": (lambda x, y, v: (x @ y) @ v + v @ (x @ y), (spread(2, 1, 2, 3), spread(4, 3, 2), spread(2))),
-    "einsum": (lambda x, y: np.einsum("bij,bjk->bik", x, y).sum() * np.einsum("iij->j", x), (spread(2, 2, 3), spread(2, 3, 2))),
-    "tensordot": (lambda x, y: np.tensordot(x, y, ([1, 2], [1, 0])) + np.outer(x[0, 0], y[0, 0]).sum(), (spread(2, 3, 4), spread(4, 3, 2))),
-    "shapes": (lambda x: (x.T.reshape(3, 2) * np.swapaxes(x, 0, 1)).ravel()[::-2] * np.roll(x, 1).sum(0)[0], (spread(2, 3),)),
-    "joining": (lambda x, y: np.concatenate([x, y * x[:1]]) * np.stack([x[0], y[0], x[1]]) + np.pad(x, ((0, 1), (0, 0))), (spread(2, 3), spread(1, 3))),
+    "einsum": (
+        lambda x, y: np.einsum("bij,bjk->bik", x, y).sum() * np.einsum("iij->j", x),
+        (spread(2, 2, 3), spread(2, 3, 2)),
+    ),
+    "tensordot": (
+        lambda x, y: np.tensordot(x, y, ([1, 2], [1, 0])) + np.outer(x[0, 0], y[0, 0]).sum(),
+        (spread(2, 3, 4), spread(4, 3, 2)),
+    ),
+    "shapes": (
+        lambda x: (x.T.reshape(3, 2) * np.swapaxes(x, 0, 1)).ravel()[::-2] * np.roll(x, 1).sum(0)[0],
+        (spread(2, 3),),
+    ),
+    "joining": (
+        lambda x, y: np.concatenate([x, y * x[:1]]) * np.stack([x[0], y[0], x[1]]) + np.pad(x, ((0, 1), (0, 0))),
+        (spread(2, 3), spread(1, 3)),
+    ),
     "indexing": (lambda x: x[[0, 1, 1], :, [2, 0, 0]] * x[:, ::-1, 1][:1] + x[..., None, 0].sum(), (spread(2, 3, 4),)),
     "taking": (lambda x: np.take(x, [0, 0, 4]) * np.take_along_axis(x, np.argsort(x, 1), 1)[0], (spread(2, 3),)),
     "sorting": (lambda x: np.sort(x, axis=0) * np.arange(3.0), (spread(4, 3),)),
-    "tiling": (lambda x: np.tile(x, (2, 2)) * np.repeat(x, 2, 1)[[0, 1, 0, 1]] + np.broadcast_to(x[0, 0], (4, 6)), (spread(2, 3),)),
+    "tiling": (
+        lambda x: np.tile(x, (2, 2)) * np.repeat(x, 2, 1)[[0, 1, 0, 1]] + np.broadcast_to(x[0, 0], (4, 6)),
+        (spread(2, 3),),
+    ),
     "triangles": (lambda x: np.tril(x) @ np.triu(x, 1) + np.diff(x, axis=0)[:1], (spread(3, 3),)),
     "cholesky": (lambda x: np.linalg.cholesky(x @ x.T + 2 * np.eye(3)), (spread(3, 3),)),
     "weak numbers": (lambda x, n: x * n + n**2 - np.sqrt(n), (spread(3), 2.5)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)

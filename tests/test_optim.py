@@ -44,7 +44,9 @@ def run(optimizer: optim.Optimizer, p: Any, steps: int = STEPS, wrap: Callable[[
 # Each is one leaf's updates, written out.
 
 
-def sgd(p: np.ndarray, lr: float = 0.1, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.0) -> Iterator[Any]:
+def sgd(
+    p: np.ndarray, lr: float = 0.1, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.0
+) -> Iterator[Any]:
     v = np.zeros_like(p)
     for k in range(STEPS):
         g = gradient(p, k) + decay * p
@@ -55,7 +57,9 @@ def sgd(p: np.ndarray, lr: float = 0.1, momentum: float = 0.0, nesterov: bool = 
         yield p
 
 
-def adam(p: np.ndarray, lr: float = 0.1, l2: float = 0.0, decoupled: float = 0.0, b1: float = 0.9, b2: float = 0.999) -> Iterator[Any]:
+def adam(
+    p: np.ndarray, lr: float = 0.1, l2: float = 0.0, decoupled: float = 0.0, b1: float = 0.9, b2: float = 0.999
+) -> Iterator[Any]:
     m = v = np.zeros_like(p)
     for k in range(STEPS):
         g = gradient(p, k) + l2 * p
@@ -88,7 +92,10 @@ CASES: dict[str, tuple[optim.Optimizer, Callable[[np.ndarray], Iterator[Any]]]] 
     "sgd": (optim.sgd(0.1), sgd),
     "sgd with decay": (optim.sgd(0.1, weight_decay=0.2), lambda p: sgd(p, decay=0.2)),
     "momentum": (optim.sgd(0.1, momentum=0.9), lambda p: sgd(p, momentum=0.9)),
-    "nesterov": (optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=0.1), lambda p: sgd(p, momentum=0.9, nesterov=True, decay=0.1)),
+    "nesterov": (
+        optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+        lambda p: sgd(p, momentum=0.9, nesterov=True, decay=0.1),
+    ),
     "adam": (optim.adam(0.1), adam),
     "adam with l2": (optim.adam(0.1, weight_decay=0.3), lambda p: adam(p, l2=0.3)),
     "adam betas": (optim.adam(0.1, b1=0.5, b2=0.9), lambda p: adam(p, b1=0.5, b2=0.9)),
@@ -140,7 +147,11 @@ def test_numpys_numbers_as_hyperparameters_widen_nothing() -> None:
 
 
 def test_python_numbers_and_half_floats_as_parameters() -> None:
-    for optimizer in (optim.sgd(0.5, momentum=0.5), optim.adam(0.5), optim.clip_by_global_norm(1.0, optim.adagrad(0.5))):
+    for optimizer in (
+        optim.sgd(0.5, momentum=0.5),
+        optim.adam(0.5),
+        optim.clip_by_global_norm(1.0, optim.adagrad(0.5)),
+    ):
         new, _ = optimizer.update({"a": 1.0, "b": 2.0}, optimizer.init({"a": 1.0, "b": 2.0}), {"a": 3.0, "b": 1.0}, 0)
         assert float(new["a"]) < 3 and float(new["b"]) < 1
         half = {"w": np.full(4, 100.0, np.float16)}
@@ -234,5 +245,8 @@ def test_an_update_that_widens_is_refused_with_its_line() -> None:
         return optim.Optimizer(lambda params: {}, update)
 
     step = graphc.TrainingStep(loss, {"w": np.ones(3, np.float32)}, widening(), backend="reference")
-    with pytest.raises(TypeError, match=r"update of params.w is f64\[3\].*float64 from .*test_optim.py:\d+: np.float64\(0.1\) is float64"):
+    with pytest.raises(
+        TypeError,
+        match=r"update of params.w is f64\[3\].*float64 from .*test_optim.py:\d+: np.float64\(0.1\) is float64",
+    ):
         step(np.ones(3, np.float32))

@@ -170,7 +170,9 @@ def test_donated_inputs_are_overwritten_in_place() -> None:
 
 
 def test_swapped_inputs_need_one_copy() -> None:
-    graph = from_text("def g(x: f32[4], y: f32[4]):\n    v0: f32[4] = neg(y)\n    v1: f32[4] = neg(x)\n    return v0, v1")
+    graph = from_text(
+        "def g(x: f32[4], y: f32[4]):\n    v0: f32[4] = neg(y)\n    v1: f32[4] = neg(x)\n    return v0, v1"
+    )
     result = planned(graph, {0: 0, 1: 1})
     assert len(list(result.schedule.kernels)) == 3
     assert_same(graph, result)

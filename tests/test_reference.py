@@ -200,7 +200,10 @@ def test_compile_for_reference() -> None:
 
 def test_training_step_on_reference() -> None:
     step = graphc.TrainingStep(
-        lambda p, x: ((x @ p["w"]) ** 2).mean(), {"w": np.ones((3, 2), np.float32)}, graphc.optim.sgd(0.05), backend="reference"
+        lambda p, x: ((x @ p["w"]) ** 2).mean(),
+        {"w": np.ones((3, 2), np.float32)},
+        graphc.optim.sgd(0.05),
+        backend="reference",
     )
     x = np.ones((4, 3), np.float32)
     losses = [float(step(x)) for _ in range(3)]

@@ -1,4 +1,5 @@
 """The CPU runtime in one thread: programs, tapes, loading, binding, donation, errors."""
+
 from __future__ import annotations
 
 import ast
@@ -75,9 +76,15 @@ def test_words_reach_every_region():
     b.stage(Call("add", add_table(b, Word.owned(0), Word.output(2), 1, 0)))
     owned = np.array([100, 200])
     exe = executable(
-        b, arena_bytes=128, scratch_bytes=64, constants=(b"", np.array([7, 8, 9]).tobytes()),
-        inputs=(vector(1), vector(3, "y")), outputs=(Output(I64, (2,)), Output(I64, ()), Output(I64, (2,))),
-        owned=(Spec(I64, (2,), "w"),), owned_arrays=[owned])
+        b,
+        arena_bytes=128,
+        scratch_bytes=64,
+        constants=(b"", np.array([7, 8, 9]).tobytes()),
+        inputs=(vector(1), vector(3, "y")),
+        outputs=(Output(I64, (2,)), Output(I64, ()), Output(I64, (2,))),
+        owned=(Spec(I64, (2,), "w"),),
+        owned_arrays=[owned],
+    )
     first, second, third = exe.call([np.array([0]), np.array([1, 2, 3])])
     assert first.tolist() == [8, 9] and second == 6 and second.shape == () and third.tolist() == [105, 42]
     assert owned.tolist() == [105, 205]
@@ -152,8 +159,9 @@ def test_toggled_words_carry_a_value(cap, count):
         assert exe.call([np.array([5, 6])])[0].tolist() == [5 + sum(range(1, count + 1)), 6 + sum(range(1, count + 1))]
 
 
-@pytest.mark.parametrize("kind,dtype", [("i1", "i1"), ("i2", "i2"), ("i4", "i4"), ("i8", "i8"), ("u1", "u1"), ("u4", "u4"),
-                                        ("b1", "?")])
+@pytest.mark.parametrize(
+    "kind,dtype", [("i1", "i1"), ("i2", "i2"), ("i4", "i4"), ("i8", "i8"), ("u1", "u1"), ("u4", "u4"), ("b1", "?")]
+)
 @pytest.mark.parametrize("cap", [1, 2])
 def test_a_loop_reads_its_count_from_memory(kind, dtype, cap):
     b = TapeBuilder()
@@ -253,7 +261,14 @@ def test_solo_regions_have_no_barriers():
     assert program.threads == 1
     assert "sync" not in program.listing()
     assert [line.split(maxsplit=1)[1] for line in program.listing().splitlines()] == [
-        "solo until 35", "loop 3 times, state w4, exit 35", "run add(w0)", "run add(w0)", "run add(w0)", "next 7", "stop"]
+        "solo until 35",
+        "loop 3 times, state w4, exit 35",
+        "run add(w0)",
+        "run add(w0)",
+        "run add(w0)",
+        "next 7",
+        "stop",
+    ]
 
 
 @pytest.mark.parametrize("calls", [1, 2])
@@ -277,8 +292,15 @@ def test_barriers_between_parallel_and_serial_parts():
     program = b.program(inputs=(vector(1),), outputs=(Output(I64, (1,)),), threads=8)
     assert program.threads == 4
     assert [line.split(maxsplit=1)[1] for line in program.listing().splitlines()] == [
-        "run add(w0) x4 sync", "solo until 25", "run add(w0)", "run add(w0)", "sync", "run add(w0) x2, add(w0) sync",
-        "run add(w0)", "stop"]
+        "run add(w0) x4 sync",
+        "solo until 25",
+        "run add(w0)",
+        "run add(w0)",
+        "sync",
+        "run add(w0) x2, add(w0) sync",
+        "run add(w0)",
+        "stop",
+    ]
 
 
 def test_builder_refuses_what_makes_no_sense():
@@ -309,9 +331,16 @@ def rich_program() -> Program:
                 with b.while_loop() as w:
                     w.exit_unless(p)
                     b.stage(Call("add", table))
-    return b.program(arena_bytes=64, scratch_bytes=128, constants=(b"abc", b""), inputs=(vector(4), vector(4, "y")),
-                     outputs=(Output(I64, (4,), "out", donated=1), Output("bfloat16", ())), owned=(vector(2, "w"),),
-                     threads=3, errors={7: "index out of range, model.py:3"})
+    return b.program(
+        arena_bytes=64,
+        scratch_bytes=128,
+        constants=(b"abc", b""),
+        inputs=(vector(4), vector(4, "y")),
+        outputs=(Output(I64, (4,), "out", donated=1), Output("bfloat16", ())),
+        owned=(vector(2, "w"),),
+        threads=3,
+        errors={7: "index out of range, model.py:3"},
+    )
 
 
 def test_program_round_trips_through_json():
@@ -354,25 +383,39 @@ def leaves(data, path=()):
         yield (*path, key)
 
 
-@pytest.mark.parametrize("change,message", [
-    ({"tape": [0, 0, 1, 5, 0, 1, 4]}, "no such call"),
-    ({"tape": [0, 0, 1, 0]}, "ends inside"),
-    ({"tape": [9]}, "not an instruction"),
-    ({"tape": []}, "end with STOP"),
-    ({"tape": [3, 0, 0, 0, 1, 2, 4]}, "not all of"),
-    ({"tape": [2, 3, 0, 4]}, "no loop starts"),
-    ({"words": [[2, 0, 65]]}, "lies outside arena"),
-    ({"words": [[5, 2, 0]]}, "no input 2"),
-    ({"threads": 0}, "threads"),
-    ({"scratch_bytes": 60}, "multiple"),
-    ({"inputs": [["float31", [], ""]]}, "not the name of a dtype"),
-    ({"inputs": [["object", [], ""]]}, "plain dtype"),
-    ({"outputs": [["int64", [4], "", 0], ["int64", [4], "", 0]]}, "donated twice"),
-    ({"outputs": [["int64", [3], "", 0]]}, "cannot take the memory"),
-])
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"tape": [0, 0, 1, 5, 0, 1, 4]}, "no such call"),
+        ({"tape": [0, 0, 1, 0]}, "ends inside"),
+        ({"tape": [9]}, "not an instruction"),
+        ({"tape": []}, "end with STOP"),
+        ({"tape": [3, 0, 0, 0, 1, 2, 4]}, "not all of"),
+        ({"tape": [2, 3, 0, 4]}, "no loop starts"),
+        ({"words": [[2, 0, 65]]}, "lies outside arena"),
+        ({"words": [[5, 2, 0]]}, "no input 2"),
+        ({"threads": 0}, "threads"),
+        ({"scratch_bytes": 60}, "multiple"),
+        ({"inputs": [["float31", [], ""]]}, "not the name of a dtype"),
+        ({"inputs": [["object", [], ""]]}, "plain dtype"),
+        ({"outputs": [["int64", [4], "", 0], ["int64", [4], "", 0]]}, "donated twice"),
+        ({"outputs": [["int64", [3], "", 0]]}, "cannot take the memory"),
+    ],
+)
 def test_programs_that_are_wrong(change, message):
-    data = {"tape": [4], "kernels": [], "words": [], "arena_bytes": 64, "scratch_bytes": 0, "constants": [],
-            "inputs": [["int64", [4], "x"]], "outputs": [], "owned": [], "threads": 1, "errors": []}
+    data = {
+        "tape": [4],
+        "kernels": [],
+        "words": [],
+        "arena_bytes": 64,
+        "scratch_bytes": 0,
+        "constants": [],
+        "inputs": [["int64", [4], "x"]],
+        "outputs": [],
+        "owned": [],
+        "threads": 1,
+        "errors": [],
+    }
     Program.from_json(data)
     with pytest.raises(ValueError, match=message):
         Program.from_json(data | change)
@@ -389,8 +432,16 @@ def test_what_is_not_an_exact_array_is_converted():
     read_only.flags.writeable = False
     unaligned = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(np.int64)
     assert not unaligned.flags.aligned
-    for value in (x, read_only, np.arange(0, 6)[::2] // 2, x.astype(">i8"), unaligned, x.view(Subclass),
-                  np.array([0, 1, 2], np.longlong), memoryview(x)):
+    for value in (
+        x,
+        read_only,
+        np.arange(0, 6)[::2] // 2,
+        x.astype(">i8"),
+        unaligned,
+        x.view(Subclass),
+        np.array([0, 1, 2], np.longlong),
+        memoryview(x),
+    ):
         assert exe.call([value])[0].tolist() == expected
     fortran = np.asfortranarray(np.arange(6).reshape(2, 3))
     two = TapeBuilder()
@@ -417,14 +468,64 @@ def test_scalars():
 
 
 PYTHON_NUMBERS = [
-    True, False, 0, 1, -1, 127, 128, -128, -129, 255, 256, 2**15, 2**16 - 1, 2**24 + 1, 2**31 - 1, 2**31, 2**32, 2**53 + 1,
-    2**63 - 1, 2**63, -(2**63), 2**64 - 1, 2**64, -(2**63) - 1, 10**400, 0.0, -0.0, 0.1, 1e-45, 1e300, -1e39,
-    float("inf"), float("-inf"), float("nan"), 3.0, 1j,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    127,
+    128,
+    -128,
+    -129,
+    255,
+    256,
+    2**15,
+    2**16 - 1,
+    2**24 + 1,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**53 + 1,
+    2**63 - 1,
+    2**63,
+    -(2**63),
+    2**64 - 1,
+    2**64,
+    -(2**63) - 1,
+    10**400,
+    0.0,
+    -0.0,
+    0.1,
+    1e-45,
+    1e300,
+    -1e39,
+    float("inf"),
+    float("-inf"),
+    float("nan"),
+    3.0,
+    1j,
 ]
 
 
-@pytest.mark.parametrize("name", ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
-                                  "float16", "bfloat16", "float32", "float64", "complex64"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bool",
+        "int8",
+        "uint8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+        "complex64",
+    ],
+)
 def test_python_numbers_become_what_numpy_makes_of_them(name):
     """Natively where that is possible: the same bits as the careful path, or the same refusal."""
     spec = Spec(name, (), "n")
@@ -439,7 +540,7 @@ def test_python_numbers_become_what_numpy_makes_of_them(name):
             for careful in (False, True):
                 try:
                     out = exe._core.call_with_care([value], -1) if careful else exe.call([value])
-                    results.append(out[0].tobytes()[:spec.nbytes])
+                    results.append(out[0].tobytes()[: spec.nbytes])
                 except (TypeError, OverflowError) as error:
                     results.append(str(error))
             assert results[0] == results[1], value
@@ -457,21 +558,26 @@ def test_donated_scalars_are_arrays():
     assert exe.call([n])[0] is n and n == 2
 
 
-@pytest.mark.parametrize("value,shown", [
-    (np.arange(4.0), r"float64\[4\]"),
-    (np.arange(4, dtype=np.int32), r"int32\[4\]"),
-    (np.arange(5), r"int64\[5\]"),
-    (np.arange(4)[None], r"int64\[1, 4\]"),
-    (np.int64(3), r"int64\[\]"),
-    (3, "3, a Python int"),
-    (None, "None, a Python NoneType"),
-    ("text", "'text', a Python str"),
-    ([[1], [2, 3]], r"a Python list"),
-])
+@pytest.mark.parametrize(
+    "value,shown",
+    [
+        (np.arange(4.0), r"float64\[4\]"),
+        (np.arange(4, dtype=np.int32), r"int32\[4\]"),
+        (np.arange(5), r"int64\[5\]"),
+        (np.arange(4)[None], r"int64\[1, 4\]"),
+        (np.int64(3), r"int64\[\]"),
+        (3, "3, a Python int"),
+        (None, "None, a Python NoneType"),
+        ("text", "'text', a Python str"),
+        ([[1], [2, 3]], r"a Python list"),
+    ],
+)
 def test_wrong_arguments_are_type_errors_that_name_them(value, shown):
     exe = adding()
     for _ in range(2):  # before and after the pool has a frame
-        with pytest.raises(TypeError, match=rf"'x' is {shown}.*, expected int64\[4\]" if "list" not in shown else shown):
+        with pytest.raises(
+            TypeError, match=rf"'x' is {shown}.*, expected int64\[4\]" if "list" not in shown else shown
+        ):
             exe.call([value])
         exe.call([np.arange(4)])
 
@@ -523,8 +629,9 @@ def updating(n: int = 3) -> Executable:
     b = TapeBuilder()
     b.stage(Call("add", add_table(b, Word.input(1), Word.output(1), n, 2)))
     b.stage(Call("add", add_table(b, Word.input(0), Word.output(0), n, 1)))
-    return executable(b, inputs=(vector(n, "w"), vector(n, "g")), outputs=(Output(I64, (n,), donated=0),
-                                                                            Output(I64, (n,))))
+    return executable(
+        b, inputs=(vector(n, "w"), vector(n, "g")), outputs=(Output(I64, (n,), donated=0), Output(I64, (n,)))
+    )
 
 
 def test_a_donated_argument_is_the_result():
@@ -554,10 +661,16 @@ def make_donated(how: str) -> object:
     raise AssertionError(how)
 
 
-@pytest.mark.parametrize("how,reason", [
-    ("read-only", "read-only"), ("strided", "not a C-contiguous"), ("byte order", "native byte order"),
-    ("subclass", "a Subclass, not an ndarray"), ("buffer", "a memoryview, not an ndarray"),
-])
+@pytest.mark.parametrize(
+    "how,reason",
+    [
+        ("read-only", "read-only"),
+        ("strided", "not a C-contiguous"),
+        ("byte order", "native byte order"),
+        ("subclass", "a Subclass, not an ndarray"),
+        ("buffer", "a memoryview, not an ndarray"),
+    ],
+)
 def test_donated_arguments_that_cannot_be_reused_are_copied_with_one_warning(how, reason):
     exe = updating()
     w = make_donated(how)
@@ -592,15 +705,18 @@ def test_overlap_is_noticed_whatever_the_last_call_was():
     b = TapeBuilder()
     for k in range(3):
         b.stage(Call("add", add_table(b, Word.input(k), Word.output(k), 2, 1)))
-    exe = executable(b, inputs=tuple(vector(2, name) for name in "abc"),
-                     outputs=(Output(I64, (2,), donated=0), Output(I64, (2,)), Output(I64, (2,))))
+    exe = executable(
+        b,
+        inputs=tuple(vector(2, name) for name in "abc"),
+        outputs=(Output(I64, (2,), donated=0), Output(I64, (2,)), Output(I64, (2,))),
+    )
     rng = random.Random(1)
     base = np.zeros(8, np.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(500):
             base[:] = np.arange(8)
-            a, b_, c = (base[i:i + 2] for i in (rng.randrange(7) for _ in range(3)))
+            a, b_, c = (base[i : i + 2] for i in (rng.randrange(7) for _ in range(3)))
             expected = [x + 1 for x in (a, b_, c)]
             overlap = np.shares_memory(a, b_) or np.shares_memory(a, c)
             results = exe.call([a, b_, c])
@@ -612,8 +728,9 @@ def test_overlapping_donated_arguments_are_an_error():
     b = TapeBuilder()
     for k in range(2):
         b.stage(Call("add", add_table(b, Word.input(k), Word.output(k), 2, 1)))
-    exe = executable(b, inputs=(vector(2, "a"), vector(2, "b")),
-                     outputs=(Output(I64, (2,), donated=0), Output(I64, (2,), donated=1)))
+    exe = executable(
+        b, inputs=(vector(2, "a"), vector(2, "b")), outputs=(Output(I64, (2,), donated=0), Output(I64, (2,), donated=1))
+    )
     base = np.arange(6)
     with pytest.raises(ValueError, match="'a' and 'b' share memory"):
         exe.call([base[0:2], base[1:3]])
@@ -644,13 +761,16 @@ def test_owned_arrays_can_be_bound_again():
     assert first.tolist() == [1, 1] and second.tolist() == [11, 21] and exe.owned[0] is second
 
 
-@pytest.mark.parametrize("make,message", [
-    (lambda: np.zeros(3, np.int64), r"'w' is int64\[3\], expected int64\[2\]"),
-    (lambda: np.zeros(2), r"'w' is float64\[2\]"),
-    (lambda: np.zeros(4, np.int64)[::2], "cannot be used in place"),
-    (lambda: np.frombuffer(bytes(16), np.int64), "cannot be used in place"),
-    (lambda: [0, 0], "'w' is"),
-])
+@pytest.mark.parametrize(
+    "make,message",
+    [
+        (lambda: np.zeros(3, np.int64), r"'w' is int64\[3\], expected int64\[2\]"),
+        (lambda: np.zeros(2), r"'w' is float64\[2\]"),
+        (lambda: np.zeros(4, np.int64)[::2], "cannot be used in place"),
+        (lambda: np.frombuffer(bytes(16), np.int64), "cannot be used in place"),
+        (lambda: [0, 0], "'w' is"),
+    ],
+)
 def test_owned_arrays_must_fit(make, message):
     b = TapeBuilder()
     b.stage(Call("add", add_table(b, Word.owned(0), Word.owned(0), 2, 1)))
@@ -719,6 +839,7 @@ def test_symbols_are_checked_by_name():
             kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType()])
             function = ir.Function(code.builder.module, kind, symbol)
             code.builder.call(function, [ir.Constant(ir.DoubleType(), 1.0)])
+
         return kernel_object(f"calls_{symbol}", body)
 
     assert undefined_symbols(calls("exp")) == ()
@@ -765,8 +886,16 @@ def test_unknown_and_repeated_symbols():
         load_objects([*objects("add"), *objects("add")])
 
 
-@pytest.mark.parametrize("data", [b"", b"\x7fELF", b"not an object file, but long enough for a header to be read" * 4,
-                                  b"\xcf\xfa\xed\xfe" + bytes(100), bytes(1000)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x7fELF",
+        b"not an object file, but long enough for a header to be read" * 4,
+        b"\xcf\xfa\xed\xfe" + bytes(100),
+        bytes(1000),
+    ],
+)
 def test_what_is_no_object_file(data):
     with pytest.raises(CodeError):
         load_objects([data])
@@ -801,8 +930,13 @@ def test_damaged_objects_are_refused_or_load():
 
 def run_python(script: str, timeout: float = 120) -> str:
     path = f"{ROOT}:{Path(__file__).parent}"
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True,
-                          timeout=timeout, env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"})
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -818,11 +952,14 @@ def test_the_runtime_needs_neither_numba_nor_the_compiler():
             for name in names:
                 fine = name.startswith(package) or name == "graphc.remarks" or name.split(".")[0] in allowed
                 assert fine, f"{path.name} imports {name}"
-    assert run_python("""
+    assert (
+        run_python("""
         import sys
         import graphc.backends.cpu.runtime
         print("numba" in sys.modules)
-    """) == "False\n"
+    """)
+        == "False\n"
+    )
 
 
 # Memory
@@ -842,8 +979,21 @@ def test_memory_is_freed_with_the_executable():
 
 
 class Mallinfo2(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in (
-        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
 
 
 def malloc_bytes() -> int:

@@ -418,7 +418,8 @@ def test_bytes_that_were_altered_are_always_found(saved, tmp_path):
                 graphc.load(path, trust=True)
 
 
-JUNK = (None, True, -1, 0, 7, 1 << 70, 1.5, "", "leaf", "none", "f32", "dict", "é", [], {}, [[]], ["tuple", [], [], []], [0, 1, 2])
+NESTED = (["tuple", [], [], []], [0, 1, 2], [[]])
+JUNK = (None, True, -1, 0, 7, 1 << 70, 1.5, "", "leaf", "none", "f32", "dict", "é", [], {}, *NESTED)
 
 
 def mutate(value, dice, depth=0):

@@ -663,7 +663,9 @@ def test_transposed_dots_keep_their_meaning() -> None:
                 turn = rng.permutation(len(shape)).tolist()
                 operands.append(ops.transpose(x, axes=tuple(turn)))
                 place = {order[t]: k for k, t in enumerate(turn)}
-                axes.append((tuple(place[k] for k in range(counts[0])), tuple(place[counts[0] + k] for k in range(counts[1]))))
+                axes.append(
+                    (tuple(place[k] for k in range(counts[0])), tuple(place[counts[0] + k] for k in range(counts[1])))
+                )
             product = ops.dot(*operands, batch=(axes[0][0], axes[1][0]), contract=(axes[0][1], axes[1][1]))
             n, lead = product.type.ndim, counts[0]
             swap = (*range(lead), *range(lead + counts[2], n), *range(lead, lead + counts[2]))

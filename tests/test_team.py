@@ -1,4 +1,5 @@
 """The CPU runtime with several threads: crews, barriers, sleeping, concurrent calls, fork, exit."""
+
 from __future__ import annotations
 
 import os
@@ -38,14 +39,20 @@ def chain(stages: int, *, cap: int = 2, n: int = 64, threads: int = 2) -> Execut
         target = Word.output(0) if k == stages - 1 else places[k % 2]
         b.stage(Call("add", b.table([source, target, Word.value(n), Word.value(1)]), cap))
         source = target
-    return executable(b, arena_bytes=16 * n, inputs=(Spec(I64, (n,), "x"),), outputs=(Output(I64, (n,)),),
-                      threads=threads)
+    return executable(
+        b, arena_bytes=16 * n, inputs=(Spec(I64, (n,), "x"),), outputs=(Output(I64, (n,)),), threads=threads
+    )
 
 
 def run_python(script: str, timeout: float = 60) -> str:
     path = f"{ROOT}:{Path(__file__).parent}"
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True,
-                          timeout=timeout, env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"})
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -135,8 +142,13 @@ def test_loops_and_branches_with_a_team(threads, many_cores):
             with s.case():
                 b.stage(Call("add", back))
                 b.stage(Call("accumulate", total))
-    exe = executable(b, threads=threads, arena_bytes=16 * n, inputs=(Spec("uint8", (30,)), Spec(I64, (n,))),
-                     outputs=(Output(I64, ()),))
+    exe = executable(
+        b,
+        threads=threads,
+        arena_bytes=16 * n,
+        inputs=(Spec("uint8", (30,)), Spec(I64, (n,))),
+        outputs=(Output(I64, ()),),
+    )
     rng = np.random.default_rng(0)
     for _ in range(20):
         selectors, x = rng.integers(0, 3, 30, np.uint8), rng.integers(0, 5, n)
@@ -159,10 +171,19 @@ def test_the_first_error_on_the_tape_wins(threads, many_cores):
     b = TapeBuilder()
     b.stage(Call("add", b.table([Word.input(0), Word.output(0), Word.value(1), Word.value(0)]), 4))
     for base in (10, 40):  # the second stage is never reached
-        b.stage(*(Call("fail", b.table([Word.input(k), Word.value(base + 10 * k), Word.value(1)]), cap)
-                  for k, cap in enumerate((2, 1, 4))))
-    exe = executable(b, threads=threads, inputs=tuple(Spec(I64, (1,)) for _ in range(3)), outputs=(Output(I64, (1,)),),
-                     on_error=lambda code, node: KeyError(code, node))
+        b.stage(
+            *(
+                Call("fail", b.table([Word.input(k), Word.value(base + 10 * k), Word.value(1)]), cap)
+                for k, cap in enumerate((2, 1, 4))
+            )
+        )
+    exe = executable(
+        b,
+        threads=threads,
+        inputs=tuple(Spec(I64, (1,)) for _ in range(3)),
+        outputs=(Output(I64, (1,)),),
+        on_error=lambda code, node: KeyError(code, node),
+    )
     zero, one = np.array([0]), np.array([1])
     for _ in range(100):
         for failing, node in (((one, one, one), 10), ((zero, one, one), 20), ((zero, zero, one), 30)):
@@ -263,7 +284,9 @@ def test_a_stateless_executable_has_nothing_to_exclude():
 def test_rebinding_while_others_call():
     b = TapeBuilder()
     b.stage(Call("add", b.table([Word.owned(0), Word.output(0), Word.value(2), Word.value(0)]), 2))
-    exe = executable(b, owned=(Spec(I64, (2,), "w"),), owned_arrays=[np.zeros(2, np.int64)], outputs=(Output(I64, (2,)),))
+    exe = executable(
+        b, owned=(Spec(I64, (2,), "w"),), owned_arrays=[np.zeros(2, np.int64)], outputs=(Output(I64, (2,)),)
+    )
 
     def work(k: int) -> None:
         for i in range(200):
@@ -450,8 +473,13 @@ def stateful(work: int) -> tuple[Executable, np.ndarray]:
     b.stage(Call("spin", b.table([Word.constant(0), Word.arena(0)])))
     b.stage(Call("add", b.table([Word.owned(0), Word.owned(0), Word.value(1), Word.value(1)])))
     state = np.zeros(1, np.int64)
-    exe = executable(b, arena_bytes=64, constants=(np.array([work]).tobytes(),), owned=(Spec(I64, (1,), "state"),),
-                     owned_arrays=[state])
+    exe = executable(
+        b,
+        arena_bytes=64,
+        constants=(np.array([work]).tobytes(),),
+        owned=(Spec(I64, (1,), "state"),),
+        owned_arrays=[state],
+    )
     return exe, state
 
 

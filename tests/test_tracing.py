@@ -61,7 +61,16 @@ def test_arguments_and_results_nest() -> None:
     np.testing.assert_array_equal(result["total"], want["total"])
     assert result["total"].dtype == np.float32 and result["all"][0].tolist() == [0, 1, 2]
     program_ = trace_program(program, args, {"scale": 2.0})
-    assert [a.name for a in program_.arguments] == ["p.w.a", "p.b", "points[0].x", "points[0].y", "points[1]", "rest0", "rest1", "scale"]
+    assert [a.name for a in program_.arguments] == [
+        "p.w.a",
+        "p.b",
+        "points[0].x",
+        "points[0].y",
+        "points[1]",
+        "rest0",
+        "rest1",
+        "scale",
+    ]
     assert [a.weak for a in program_.arguments] == [False, False, True, False, False, False, True, True]
     verify(program_.graph)
 
@@ -198,7 +207,9 @@ def test_nodes_know_their_lines() -> None:
     assert lines["tanh"] == {here(program, 1)}
     assert here(program, 1) in lines["dot"], "the adjoint of x @ w is of the line of x @ w"
     assert lines["div"] == {here(program, 4)}
-    functions = {p.function.split(".")[-1] for node, places in graph.lines.items() for p in places if node.op.name == "tanh"}
+    functions = {
+        p.function.split(".")[-1] for node, places in graph.lines.items() for p in places if node.op.name == "tanh"
+    }
     assert functions == {"program"}
     assert all(node in graph.lines for node in graph.nodes if node.op.name not in ("input", "constant", "alias"))
 
@@ -254,7 +265,12 @@ def test_one_array_is_one_constant() -> None:
 def test_large_constants_are_remarked() -> None:
     table = np.arange(200_000.0)
     notes = trace_program(lambda x: x + table, (table,), {}).notes
-    assert len(notes) == 1 and "1.6 MB" in notes[0] and "test_tracing.py" in notes[0] and "pass it as an argument" in notes[0]
+    assert (
+        len(notes) == 1
+        and "1.6 MB" in notes[0]
+        and "test_tracing.py" in notes[0]
+        and "pass it as an argument" in notes[0]
+    )
 
 
 def widening(function: Any, *args: Any) -> str:
@@ -286,7 +302,15 @@ def test_what_widens_to_float64_is_remarked_with_its_line() -> None:
 
 def test_what_stays_float32_is_not_remarked() -> None:
     def program(x: Any, n: Any) -> Any:
-        return x * 0.5 + np.pi - 3 * x**2 / n + np.float32(2) * x.mean() + np.sqrt(x) + (x > 0) + np.arange(3, dtype=np.int8)
+        return (
+            x * 0.5
+            + np.pi
+            - 3 * x**2 / n
+            + np.float32(2) * x.mean()
+            + np.sqrt(x)
+            + (x > 0)
+            + np.arange(3, dtype=np.int8)
+        )
 
     found = trace_program(program, (F32, 7.0), {})
     assert found.notes == () and str(found.graph.output_types[0]) == "f32[3]"

@@ -15,7 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphc
-from graphc import check_grads, grad, hessian, hvp, jacfwd, jacobian, jacrev, jvp, stop_gradient, value_and_grad, vjp, vmap
+from graphc import (
+    check_grads,
+    grad,
+    hessian,
+    hvp,
+    jacfwd,
+    jacobian,
+    jacrev,
+    jvp,
+    stop_gradient,
+    value_and_grad,
+    vjp,
+    vmap,
+)
 from graphc.ir import Graph
 from graphc.verifier import verify
 
@@ -139,10 +152,22 @@ def test_results_are_zero_where_nothing_depends() -> None:
 
 def test_errors_of_grad() -> None:
     cases: list[tuple[Callable[[], Any], type[Exception], str]] = [
-        (lambda: grad(lambda x: x * 2)(V), TypeError, r"grad needs a scalar loss, this one is f64\[3\].*\.mean\(\).*jacobian"),
-        (lambda: grad(lambda x: (x.sum(), x))(V), TypeError, "returned a tuple; return the loss alone, or .* has_aux=True"),
+        (
+            lambda: grad(lambda x: x * 2)(V),
+            TypeError,
+            r"grad needs a scalar loss, this one is f64\[3\].*\.mean\(\).*jacobian",
+        ),
+        (
+            lambda: grad(lambda x: (x.sum(), x))(V),
+            TypeError,
+            "returned a tuple; return the loss alone, or .* has_aux=True",
+        ),
         (lambda: grad(lambda x: None)(V), TypeError, "returned a NoneType"),
-        (lambda: grad(lambda x: x.sum(), has_aux=True)(V), TypeError, r"has_aux=True needs a function that returns \(loss, aux\)"),
+        (
+            lambda: grad(lambda x: x.sum(), has_aux=True)(V),
+            TypeError,
+            r"has_aux=True needs a function that returns \(loss, aux\)",
+        ),
         (lambda: grad(lambda x: x.sum().astype(int))(V), TypeError, "real floating loss, this one is i64"),
         (lambda: grad(lambda x: x)(3), TypeError, r"grad: argument 0 is i64; .*write 3.0 for 3.*argnums"),
         (lambda: grad(lambda p: p["w"])({"w": 1.0, "n": np.arange(3)}), TypeError, r"argument 0 \(n\) is i64\[3\]"),
@@ -152,9 +177,12 @@ def test_errors_of_grad() -> None:
         (lambda: grad(lambda x, y: x, argnums=(0, -2))(1.0, 2.0), ValueError, "names an argument twice"),
         (lambda: grad(lambda x: x, argnums="x")(1.0), ValueError, "argnums='x'"),
         (lambda: grad(lambda x: x)(x=1.0), ValueError, "0 positional arguments.*must be given by position"),
-        (lambda: grad(lambda x: graphc.while_loop(lambda v: v < 9, lambda v: v * 2, x))(1.0), TypeError,
-         r"while_loop has no reverse-mode.*fori_loop"),
-    ]  # fmt: skip
+        (
+            lambda: grad(lambda x: graphc.while_loop(lambda v: v < 9, lambda v: v * 2, x))(1.0),
+            TypeError,
+            r"while_loop has no reverse-mode.*fori_loop",
+        ),
+    ]
     for call, kind, message in cases:
         with pytest.raises(kind, match=message):
             call()
@@ -200,6 +228,7 @@ def test_perturbations_are_not_confused() -> None:
     shift = lambda f: lambda x: FORWARD(lambda d: f(x + d))(0.0)  # noqa: E731
     close(shift(shift(lambda x: x**3))(2.0), 12.0)
     close(grad(lambda u: shift(lambda t: grad(lambda s: s * t * u)(1.0))(5.0))(4.0), 1.0)
+
     # The same node as argument and as closed-over value, at two levels of one function.
     def outer(x: Any) -> Any:
         y = x * x
@@ -256,7 +285,10 @@ def test_vjp_and_jvp_with_aux() -> None:
 
 def test_errors_of_vjp_and_jvp() -> None:
     _, pullback = vjp(lambda x: {"a": x, "b": x * 2}, V)
-    with pytest.raises(TypeError, match=r"vjp: the cotangent expected a dict with the keys \['a', 'b'\], got a dict with the keys \['a'\]"):
+    with pytest.raises(
+        TypeError,
+        match=r"vjp: the cotangent expected a dict with the keys \['a', 'b'\], got a dict with the keys \['a'\]",
+    ):
         pullback({"a": V})
     with pytest.raises(TypeError, match=r"the cotangent at 'b' should be f64\[3\], not f64\[2\]"):
         pullback({"a": V, "b": V[:2]})
@@ -299,8 +331,8 @@ def test_vmaps_nest_and_take_other_transforms() -> None:
     close(grad(lambda a: (vmap(np.sin)(a) ** 2).sum())(a), 2 * np.sin(a) * np.cos(a))
     close(vmap(hessian(lambda x: (x**3).sum()))(a), np.einsum("bi,ij->bij", 6 * a, np.eye(3)))
     close(vmap(lambda x: jvp(np.sin, (x,), (2.0,))[1])(V), 2 * np.cos(V))
-    per_example = vmap(grad(lambda w, x, y: (np.tanh(x @ w) - y) ** 2), in_axes=(None, 0, 0))
-    close(per_example(V, X, np.array([0.0, 1.0])), [grad(lambda w: (np.tanh(x @ w) - y) ** 2)(V) for x, y in zip(X, (0.0, 1.0), strict=True)])  # noqa: B023
+    one = grad(lambda w, x, y: (np.tanh(x @ w) - y) ** 2)
+    close(vmap(one, in_axes=(None, 0, 0))(V, X, np.array([0.0, 1.0])), [one(V, X[0], 0.0), one(V, X[1], 1.0)])
 
 
 def test_vmap_of_many_kinds_of_operations() -> None:
@@ -311,9 +343,18 @@ def test_vmap_of_many_kinds_of_operations() -> None:
         y = row + 0
         y[i] += 10
         return (
-            row[i], np.sort(row), np.argmax(row), np.where(row > 0, row, 0), np.concatenate([row, row[:1]]), np.cumsum if False else y,
-            row[:, None] @ row[None], np.prod(row), np.pad(row, 1), graphc.random.uniform(key, 2), row[1] if True else 0,
-        )  # fmt: skip
+            row[i],
+            np.sort(row),
+            np.argmax(row),
+            np.where(row > 0, row, 0),
+            np.concatenate([row, row[:1]]),
+            y,
+            row[:, None] @ row[None],
+            np.prod(row),
+            np.pad(row, 1),
+            graphc.random.uniform(key, 2),
+            row[1],
+        )
 
     found = vmap(each)(x, index, keys)
     for k in range(3):
@@ -330,12 +371,15 @@ def test_errors_of_vmap() -> None:
         (lambda: vmap(lambda x, y: x)(a, V), r"different lengths \[2, 3\]"),
         (lambda: vmap(lambda x: x)(1.0), "axis 0 of an argument with 0 axes; in_axes=None leaves"),
         (lambda: vmap(lambda x: x, in_axes=2)(a), "axis 2 of an argument with 2 axes"),
-        (lambda: vmap(lambda x: x, in_axes=({"a": 0},))({"b": a}), r"in_axes=.* does not match: expected a dict with the keys \['b'\]"),
+        (
+            lambda: vmap(lambda x: x, in_axes=({"a": 0},))({"b": a}),
+            r"in_axes=.* does not match: expected a dict with the keys \['b'\]",
+        ),
         (lambda: vmap(lambda x: x, in_axes="0")(a), "in_axes holds ints and None, not '0'"),
         (lambda: vmap(lambda x: x, out_axes=2)(a), "out_axes 2 for the output with 2 axes"),
         (lambda: vmap(lambda x: x, out_axes=None)(a), "depends on a mapped argument"),
         (lambda: vmap(lambda x: (x, x), out_axes=(0, 0, 0))(a), "out_axes=.*does not match"),
-    ]  # fmt: skip
+    ]
     for call, message in cases:
         with pytest.raises((ValueError, TypeError), match=message):
             call()
@@ -351,7 +395,9 @@ def test_jacobians_agree_and_nest() -> None:
     args = ({"w": X, "b": np.float64(2.0)}, V)
     forward, reverse = jacfwd(f, argnums=(0, 1))(*args), jacrev(f, argnums=(0, 1))(*args)
     close(forward, reverse)
-    assert forward["y"][0]["w"].shape == (2, 2, 3) and forward["y"][1].shape == (2, 3) and forward["s"][0]["b"].shape == ()
+    assert (
+        forward["y"][0]["w"].shape == (2, 2, 3) and forward["y"][1].shape == (2, 3) and forward["s"][0]["b"].shape == ()
+    )
     close(jacobian(lambda x: X @ x)(V), X)
     close(jacfwd(lambda x: np.sin(x).reshape(3, 1))(V), np.diag(np.cos(V)).reshape(3, 1, 3))
     for found in everywhere(jacrev(lambda x: x[None] * x[:, None]), V):
@@ -489,9 +535,15 @@ def test_errors_of_custom_vjp() -> None:
     cases = [
         (rules(lambda x: x * 2, lambda r, ct: (ct,)), r"fwd rule of .* must return \(output, residuals\)"),
         (rules(lambda x: ((x, x), None), lambda r, ct: (ct,)), "fwd rule of .* returned outputs"),
-        (rules(lambda x: (x * 2, None), lambda r, ct: ct), "must return a tuple of 1 cotangents, one per argument, not a Tracer"),
+        (
+            rules(lambda x: (x * 2, None), lambda r, ct: ct),
+            "must return a tuple of 1 cotangents, one per argument, not a Tracer",
+        ),
         (rules(lambda x: (x * 2, None), lambda r, ct: (ct, ct)), "one per argument, not 2"),
-        (rules(lambda x: (x * 2, None), lambda r, ct: (ct.sum(),)), r"returned a cotangent f64 for an argument f64\[3\]"),
+        (
+            rules(lambda x: (x * 2, None), lambda r, ct: (ct.sum(),)),
+            r"returned a cotangent f64 for an argument f64\[3\]",
+        ),
         (lambda: grad(graphc.custom_vjp(lambda x: x))(1.0), "custom_vjp without rules"),
     ]
     for call, message in cases:

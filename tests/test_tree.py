@@ -99,7 +99,10 @@ def test_difference_names_the_place() -> None:
     assert told({"w": [1, {"b": 2}], "b": Point(1, 2)}) == (
         "at 'w[1]': expected a dict with the keys ['a'], got a dict with the keys ['b']"
     )
-    assert told({"w": [1, 3], "b": Point(1, 2)}) == "at 'w[1]': expected a dict with the keys ['a'], got an array or number"
+    assert (
+        told({"w": [1, 3], "b": Point(1, 2)})
+        == "at 'w[1]': expected a dict with the keys ['a'], got an array or number"
+    )
     assert told({"w": [1, {"a": None}], "b": Point(1, 2)}) == "at 'w[1].a': expected an array or number, got None"
     assert told({"w": [1, {"a": 2}], "b": Layer(1, 2)}) == "at 'b': expected a namedtuple Point, got a namedtuple Layer"
     assert told([1]) == "expected a dict with the keys ['b', 'w'], got a list of 1"

@@ -33,7 +33,7 @@ def _creator(name: str) -> Callable[..., Any]:
         return made if current_trace() is None else to_tracer(made)
 
     create.__name__ = create.__qualname__ = name
-    create.__doc__ = original.__doc__
+    create.__doc__ = f"``np.{name}``; inside a trace the result is a traced array."
     return create
 
 

@@ -111,7 +111,15 @@ COMBINE = {"reduce_sum": ops.add, "reduce_prod": ops.mul, "reduce_max": ops.maxi
 
 
 def reduce_with(
-    x: Any, op: Any, axis: Any, keepdims: Any, to: DType | None, where: Any, initial: Any, identity: Any, out: Any = None
+    x: Any,
+    op: Any,
+    axis: Any,
+    keepdims: Any,
+    to: DType | None,
+    where: Any,
+    initial: Any,
+    identity: Any,
+    out: Any = None,
 ) -> Tracer:
     node = to_node(strong(x), to)
     axes = axes_of(axis, node.type.ndim)
@@ -217,7 +225,9 @@ def quotient(total: Tracer, count: Any) -> Tracer:
 
 
 @traces(np.mean, method="mean")
-def mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
+def mean(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True
+) -> Tracer:
     x = strong(a)
     own = x._node.type.dtype
     result = _dtype(dtype) if given(dtype) else own if own.is_inexact else f64
@@ -308,7 +318,9 @@ REDUCTIONS = {
 }  # fmt: skip
 
 
-def ufunc_reduce(ufunc: Any, array: Any, axis: Any = 0, dtype: Any = None, keepdims: Any = False, **options: Any) -> Tracer:
+def ufunc_reduce(
+    ufunc: Any, array: Any, axis: Any = 0, dtype: Any = None, keepdims: Any = False, **options: Any
+) -> Tracer:
     """``np.add.reduce`` and the like."""
     function = REDUCTIONS.get(ufunc)
     if function is None:
@@ -384,7 +396,9 @@ def dot(a: Any, b: Any, out: Any = None) -> Tracer:
         return stored(apply_ufunc(np.multiply, wrap(x), wrap(y)), out)
     left, right = x.type.ndim - 1, max(y.type.ndim - 2, 0)
     if x.type.shape[left] != y.type.shape[right]:
-        raise GraphError(f"dot: {x.type} and {y.type} do not fit: {x.type.shape[left]} and {y.type.shape[right]} differ")
+        raise GraphError(
+            f"dot: {x.type} and {y.type} do not fit: {x.type.shape[left]} and {y.type.shape[right]} differ"
+        )
     return stored(wrap(contract(x, y, (left,), (right,))), out)
 
 
@@ -471,7 +485,9 @@ def einsum_terms(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> tuple[li
         raise GraphError(f"einsum: {subscripts!r} has {len(terms)} operands, {len(shapes)} given")
     used = set(text)
     spare = [chr(c) for c in range(0x100, 0x180) if chr(c) not in used]
-    longest = max((len(s) - len(t.replace("...", "")) for t, s in zip(terms, shapes, strict=True) if "..." in t), default=0)
+    longest = max(
+        (len(s) - len(t.replace("...", "")) for t, s in zip(terms, shapes, strict=True) if "..." in t), default=0
+    )
     dots = "".join(spare[:longest])
     full = []
     for term, shape in zip(terms, shapes, strict=True):
@@ -487,7 +503,9 @@ def einsum_terms(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> tuple[li
         letters = "".join(full)
         output = dots + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in dots))
     if len(set(output)) != len(output) or not set(output) <= set("".join(full)):
-        raise GraphError(f"einsum: the output {output!r} of {subscripts!r} must name each of its letters once, from the operands")
+        raise GraphError(
+            f"einsum: the output {output!r} of {subscripts!r} must name each of its letters once, from the operands"
+        )
     return full, output
 
 
@@ -594,9 +612,7 @@ def transpose(a: Any, axes: Any = None) -> Tracer:
     if sorted(order) != list(range(n)):
         raise ValueError("axes don't match array")
     back = [order.index(k) for k in range(n)]
-    return view_of(
-        x, lambda base: ops.transpose_to(base, order), lambda base, value: ops.transpose_to(value, back)
-    )
+    return view_of(x, lambda base: ops.transpose_to(base, order), lambda base, value: ops.transpose_to(value, back))
 
 
 METHODS["transpose"] = lambda x, *axes: transpose(
@@ -675,7 +691,9 @@ def concatenate(arrays: Any, axis: Any = 0, out: Any = None, dtype: Any = None, 
         note_widening(element, parts)
     for part in parts:
         have = element_type(part)
-        if not (same_kind(have, element) if casting == "same_kind" else np.can_cast(have.numpy, element.numpy, casting)):  # type: ignore[arg-type]
+        if not (
+            same_kind(have, element) if casting == "same_kind" else np.can_cast(have.numpy, element.numpy, casting)
+        ):  # type: ignore[arg-type]
             raise TypeError(f"Cannot cast array data from {have} to {element} according to the rule {casting!r}")
     nodes = [to_node(p, element) for p in parts]
     if axis is None:
@@ -895,7 +913,9 @@ def triu(m: Any, k: int = 0) -> Tracer:
 @traces(np.where)
 def where(condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
     if x is None or y is None:
-        raise UnsupportedError("np.where(condition) alone has a shape that depends on data; use np.where(condition, x, y)")
+        raise UnsupportedError(
+            "np.where(condition) alone has a shape that depends on data; use np.where(condition, x, y)"
+        )
     a, b = operands(x, y)
     c, a, b = broadcast_together([to_node(truth_of(condition)), a, b])
     return wrap(ops.select(c, a, b))
@@ -903,7 +923,13 @@ def where(condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
 
 @traces(np.clip, method="clip")
 def clip(
-    a: Any, a_min: Any = NO_VALUE, a_max: Any = NO_VALUE, out: Any = None, *, min: Any = NO_VALUE, max: Any = NO_VALUE  # noqa: A002
+    a: Any,
+    a_min: Any = NO_VALUE,
+    a_max: Any = NO_VALUE,
+    out: Any = None,
+    *,
+    min: Any = NO_VALUE,
+    max: Any = NO_VALUE,  # noqa: A002
 ) -> Tracer:
     low, high = (a_min if given(a_min) else min), (a_max if given(a_max) else max)
     x: Any = strong(a)
@@ -932,10 +958,14 @@ if hasattr(np._core.umath, "clip"):  # the ufunc that ndarray.clip calls  # type
     FUNCTIONS[np._core.umath.clip] = clip  # type: ignore[attr-defined]
 
 
-def astype(x: Tracer, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True) -> Tracer:
+def astype(
+    x: Tracer, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
+) -> Tracer:
     element = _dtype(dtype)
     if casting != "unsafe" and not np.can_cast(x.dtype, element.numpy, casting):  # type: ignore[arg-type]
-        raise TypeError(f"Cannot cast array data from {x._node.type.dtype} to {element} according to the rule {casting!r}")
+        raise TypeError(
+            f"Cannot cast array data from {x._node.type.dtype} to {element} according to the rule {casting!r}"
+        )
     if not copy and element is x._node.type.dtype and not x._weak:
         return x
     return wrap(ops.convert(to_node(x), element))
@@ -1033,7 +1063,9 @@ def size(a: Any, axis: Any = None) -> int:
 
 @traces(np.result_type)
 def result_type(*arrays_and_dtypes: Any) -> np.dtype:
-    values = [a if is_tracer(a) or isinstance(a, np.ndarray) or np.isscalar(a) else np.zeros((), a) for a in arrays_and_dtypes]
+    values = [
+        a if is_tracer(a) or isinstance(a, np.ndarray) or np.isscalar(a) else np.zeros((), a) for a in arrays_and_dtypes
+    ]
     return promote(*values).numpy
 
 

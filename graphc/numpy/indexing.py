@@ -207,7 +207,9 @@ def index_nodes(parts: Sequence[Any]) -> list[Node]:
         return broadcast_together([ops.convert(n, i64) for n in nodes])
     except GraphError:
         shapes = " ".join(str(n.type.shape) for n in nodes)
-        raise IndexError(f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}") from None
+        raise IndexError(
+            f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}"
+        ) from None
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -273,7 +275,9 @@ def set_mask(x: Tracer, mask: Node, value: Any) -> None:
     """``x[mask] = value`` for a value that is the same wherever the mask holds (as many numbers as x has after it)."""
     lead, rest = x.shape[: mask.type.ndim], x.shape[mask.type.ndim :]
     if mask.type.shape != lead:
-        raise IndexError(f"boolean index did not match indexed array: {mask.type.shape} for an array of shape {x.shape}")
+        raise IndexError(
+            f"boolean index did not match indexed array: {mask.type.shape} for an array of shape {x.shape}"
+        )
     node = to_node(value, x._node.type.dtype)
     if node.type.ndim > len(rest) and any(n != 1 for n in node.type.shape[: node.type.ndim - len(rest)]):
         refuse(
@@ -334,6 +338,4 @@ def fill(x: Tracer, value: Any) -> None:
     x._assign(ops.broadcast_numpy(to_node(value, x._node.type.dtype), x.shape))
 
 
-METHODS.update(
-    {"getitem": getitem, "setitem": setitem, "ufunc.at": ufunc_at, "write_out": write_out, "fill": fill}
-)
+METHODS.update({"getitem": getitem, "setitem": setitem, "ufunc.at": ufunc_at, "write_out": write_out, "fill": fill})

@@ -24,7 +24,9 @@ def truth(x: Node) -> Node:
     return x if x.type.dtype is bool_ else ops.ne(x, ops.zeros(x.type))
 
 
-def float_only(name: str, on_float: Callable[[Node], Node], otherwise: Callable[[Node], Node]) -> Callable[[Node], Node]:
+def float_only(
+    name: str, on_float: Callable[[Node], Node], otherwise: Callable[[Node], Node]
+) -> Callable[[Node], Node]:
     return lambda x: on_float(x) if x.type.dtype.is_float else otherwise(x)
 
 
@@ -32,7 +34,9 @@ def constant_like(x: Node, value: bool) -> Node:
     return ops.full(TensorType(bool_, x.type.shape), value)
 
 
-def comparison(op: Callable[[Node, Node], Node], first_negative: bool, second_negative: bool) -> Callable[[Node, Node], Node]:
+def comparison(
+    op: Callable[[Node, Node], Node], first_negative: bool, second_negative: bool
+) -> Callable[[Node, Node], Node]:
     """``op``, also between u64 and i64, which have no common integer type: a negative number settles it."""
 
     def compare(x: Node, y: Node) -> Node:
@@ -74,12 +78,14 @@ def power(x: Node, y: Node) -> Node:
         return ops.pow_(x, y)
     exponent = ops.constant_value(y)
     if exponent is None:
-        raise GraphError(f"power of integers needs a constant exponent, not a traced {y.type}; convert with .astype(float)")
+        raise GraphError(
+            f"power of integers needs a constant exponent, not a traced {y.type}; convert with .astype(float)"
+        )
     return ops.integer_pow(x, exponent=int(exponent))
 
 
 def sinh(x: Node) -> Node:
-    """(e^x - e^-x) / 2: by expm1 near 0, where the difference cancels; by e^(x/2) elsewhere, so that only the result overflows."""
+    """(e^x - e^-x) / 2: by expm1 near 0, where the difference cancels; elsewhere by e^(x/2), which does not overflow."""
     close = ops.lt(ops.abs_(x), ops.like(x, 1))
     e = ops.expm1(ops.select(close, x, ops.zeros(x.type)))
     near = ops.mul(ops.like(x, 0.5), ops.add(e, ops.div(e, ops.add(e, ops.like(x, 1)))))

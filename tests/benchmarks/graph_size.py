@@ -1,6 +1,6 @@
 """How the compiler scales with the graph: seconds to trace, differentiate, run all passes, fuse, plan; peak memory.
 
-    python tests/benchmarks/graph_size.py [1000 10000 100000]
+python tests/benchmarks/graph_size.py [1000 10000 100000]
 """
 
 from __future__ import annotations
@@ -56,11 +56,15 @@ def main() -> None:
     if len(sys.argv) == 3 and sys.argv[1] == "--one":
         print(row(int(sys.argv[2])))
         return
-    print("| nodes | trace s | gradient s | passes s | fuse s | plan s | kernels | peak bytes | lower bound | memory MB |")
+    print(
+        "| nodes | trace s | gradient s | passes s | fuse s | plan s | kernels | peak bytes | lower bound | memory MB |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for size in map(int, sys.argv[1:] or (1000, 10_000, 100_000)):
         # A process for each, so that memory is its own.
-        done = subprocess.run([sys.executable, __file__, "--one", str(size)], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", str(size)], check=True, capture_output=True, text=True
+        )
         print(done.stdout.strip(), flush=True)
 
 

@@ -5,6 +5,7 @@ writes their addresses into a frame and runs the tape without the GIL. Whatever 
 the long way round, through `_Core.call_with_care`: conversions, donation that is not possible, errors, missing frames
 and threads.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -121,8 +122,15 @@ class Executable:
 class _Core:
     """What a call needs: linked tape, constants, frames, context. The generated function keeps it alive."""
 
-    def __init__(self, program: Program, code: LoadedCode, owned: Sequence[Array], on_error: ErrorFactory,
-                 threads: int, serial: bool) -> None:
+    def __init__(
+        self,
+        program: Program,
+        code: LoadedCode,
+        owned: Sequence[Array],
+        on_error: ErrorFactory,
+        threads: int,
+        serial: bool,
+    ) -> None:
         self.program = program
         self.threads = threads
         self.layout = FrameLayout(program, threads)
@@ -206,8 +214,10 @@ class _Core:
 
     def _run_to_end(self, arrays: tuple[Array, ...]) -> None:
         if self._torn:
-            raise RuntimeError("a call was under way in another thread when this process was forked: what it was "
-                               "writing is half written here; bind owned arrays anew")
+            raise RuntimeError(
+                "a call was under way in another thread when this process was forked: what it was "
+                "writing is half written here; bind owned arrays anew"
+            )
         while status := self.run(*arrays):
             if status > 0:
                 raise self._error(status)
@@ -228,8 +238,10 @@ class _Core:
         if len(arguments) != len(specs):
             names = ", ".join(_name(spec, k) for k, spec in enumerate(specs))
             raise TypeError(f"{len(arguments)} arguments, expected {len(specs)}: {names}")
-        arrays = [_as_array(argument, spec, _name(spec, k))
-                  for k, (argument, spec) in enumerate(zip(arguments, specs, strict=True))]
+        arrays = [
+            _as_array(argument, spec, _name(spec, k))
+            for k, (argument, spec) in enumerate(zip(arguments, specs, strict=True))
+        ]
         self._copy_undonatable(arguments, arrays)
         return arrays
 
@@ -241,10 +253,14 @@ class _Core:
             if np.may_share_memory(arrays[k], arrays[j]):
                 raise ValueError(f"the donated arguments {_name(specs[k], k)} and {_name(specs[j], j)} share memory")
         for k in donated:
-            reasons[k] = reasons[k] or next((
-                f"it shares memory with {_name(specs[j], j)}" for j, other in enumerate(arguments)
-                if j not in reasons and isinstance(other, np.ndarray) and np.may_share_memory(arrays[k], other)
-            ), "")
+            reasons[k] = reasons[k] or next(
+                (
+                    f"it shares memory with {_name(specs[j], j)}"
+                    for j, other in enumerate(arguments)
+                    if j not in reasons and isinstance(other, np.ndarray) and np.may_share_memory(arrays[k], other)
+                ),
+                "",
+            )
         for k in (k for k in donated if reasons[k]):
             arrays[k] = arrays[k].copy()
         self._warn({k: reason for k, reason in reasons.items() if reason and k not in self._warned})
@@ -259,7 +275,8 @@ class _Core:
 
 def _put_frame(context: Context, frame: Frame) -> None:
     ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(native.driver().put_frame)(
-        context.address, frame.address)
+        context.address, frame.address
+    )
 
 
 def native_runner(context: Context, program: Program) -> Callable[..., int]:

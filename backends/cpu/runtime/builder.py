@@ -4,6 +4,7 @@ The code generator says what runs after what; the builder lays out frame words, 
 where threads wait for each other. Parts that only thread 0 can work on become *solo* regions without a single barrier:
 the other threads wait at their end.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,7 +133,7 @@ class _Emitter:
 
     def patch(self, at: int, instruction: Instruction) -> None:
         words = instruction.encode()
-        self.tape[at:at + len(words)] = words
+        self.tape[at : at + len(words)] = words
 
     def block(self, items: Sequence[_Item], solo: bool) -> None:
         """Emits `items`; in a solo region only thread 0 comes here, elsewhere all threads do."""
@@ -300,9 +301,16 @@ class TapeBuilder:
         _trim_last_barrier(emitter.tape)
         emitter.put(Stop())
         return Program(
-            tape=tuple(emitter.tape), kernels=tuple(emitter.kernels), words=tuple(self._words),
-            arena_bytes=arena_bytes, scratch_bytes=scratch_bytes, constants=tuple(constants), inputs=tuple(inputs),
-            outputs=tuple(outputs), owned=tuple(owned), threads=max(1, min(threads, _useful_threads(self._root))),
+            tape=tuple(emitter.tape),
+            kernels=tuple(emitter.kernels),
+            words=tuple(self._words),
+            arena_bytes=arena_bytes,
+            scratch_bytes=scratch_bytes,
+            constants=tuple(constants),
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            owned=tuple(owned),
+            threads=max(1, min(threads, _useful_threads(self._root))),
             errors=dict(errors or {}),
         )
 

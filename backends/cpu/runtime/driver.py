@@ -28,6 +28,7 @@ ranks the smallest: the same one whatever the number of threads was, if kernels 
 barriers, rather than by every thread in a table of its own: kernels read their tables from one place, a frame costs
 the same for any team, and a loop of parallel stages has barriers anyway.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -420,6 +421,7 @@ class _Driver:
     def _call(self, layout: ObjectLayout) -> None:
         """METH_FASTCALL (self, arguments, count) -> int: `self` is the array that holds the context."""
         with self.module.function("call", 3, exported=True) as (_, code, (owner, arguments, count)):
+
             def result(status: Value | int) -> Value:
                 return code.call_address(c_api("PyLong_FromLongLong"), status)
 
@@ -467,8 +469,9 @@ def _first_error(code: Code, words, threads: Value) -> Value:
 class _Interpreter:
     """Writes `interpret`: the loop over instructions, an instruction a method."""
 
-    def __init__(self, driver: _Driver, code: Code, tape: Value, frame: Value, thread: Value, threads: Value,
-                 team: Value) -> None:
+    def __init__(
+        self, driver: _Driver, code: Code, tape: Value, frame: Value, thread: Value, threads: Value, team: Value
+    ) -> None:
         self.driver = driver
         self.code = code
         self.tape = code.words(tape)
@@ -484,8 +487,12 @@ class _Interpreter:
         with code.loop():
             at = self.pc.get()
             with code.switch(self.tape[at]) as instruction:
-                for opcode, write in ((isa.RUN, self.run), (isa.LOOP, self.enter), (isa.NEXT, self.next),
-                                      (isa.BRANCH, self.branch)):
+                for opcode, write in (
+                    (isa.RUN, self.run),
+                    (isa.LOOP, self.enter),
+                    (isa.NEXT, self.next),
+                    (isa.BRANCH, self.branch),
+                ):
                     with instruction.case(opcode):
                         write(at)
                 with instruction.case(isa.STOP):

@@ -4,6 +4,7 @@ A frame is one allocation: a header, the words, the words' initial values, the a
 filled once; a call writes the pointers of its arguments into it and nothing else. A frame serves one call at a time, so
 there are as many as there were concurrent calls.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ def aligned_bytes(size: int) -> Array:
     """Uninitialised memory of `size` bytes that starts at a multiple of ALIGNMENT."""
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
-    return memory[start:start + size]
+    return memory[start : start + size]
 
 
 def round_up(size: int) -> int:
@@ -67,8 +68,10 @@ class FrameLayout:
         self.size = self.scratch + program.scratch_bytes * threads
         self._constants = len(program.constants)
         self._base = np.array([self._base_index(word) for word in program.words], np.int64)
-        self._offset = np.array([8 * word.index + word.offset if word.region == "frame" else word.offset
-                                 for word in program.words], np.int64)
+        self._offset = np.array(
+            [8 * word.index + word.offset if word.region == "frame" else word.offset for word in program.words],
+            np.int64,
+        )
 
     def _base_index(self, word: Word) -> int:
         match word.region:
@@ -90,12 +93,12 @@ class FrameLayout:
         start = memory.ctypes.data
         fixed = (0, start + self.header, start + self.arena, start + self.scratch)
         bases = np.array([*fixed, *(block.ctypes.data for block in (*constants, *owned))], np.int64)
-        words = memory[:self.arena].view(np.int64)
+        words = memory[: self.arena].view(np.int64)
         first = self.header // 8
         words[:first] = 0
-        initial = words[first + self.words:first + 2 * self.words]
+        initial = words[first + self.words : first + 2 * self.words]
         np.add(bases[self._base], self._offset, out=initial)
-        words[first:first + self.words] = initial
+        words[first : first + self.words] = initial
         return Frame(memory, words, first, self.words)
 
 
@@ -113,7 +116,7 @@ class Frame:
         """Puts every word back to its initial value, as if no call had been made."""
         words, first, count = self._words, self._first, self._count
         words[:first] = 0
-        words[first:first + count] = words[first + count:first + 2 * count]
+        words[first : first + count] = words[first + count : first + 2 * count]
 
 
 def fresh_outputs(program: Program) -> tuple[Output, ...]:
@@ -172,9 +175,17 @@ class Context:
             written = k in donated or k >= len(program.inputs)
             scalar = _scalar_kind(spec) if spec.shape == () and not written else native.NO_SCALAR
             record = native.C_HEADER + native.A_WORDS * k
-            words[record:record + native.A_WORDS] = (
-                id(spec.numpy), len(spec.shape), self.address + 8 * dims, C_CONTIGUOUS | ALIGNED | (WRITEABLE if written else 0),
-                spec.nbytes, k in donated, scalar, self.address + 8 * fixup, len(pairs))
+            words[record : record + native.A_WORDS] = (
+                id(spec.numpy),
+                len(spec.shape),
+                self.address + 8 * dims,
+                C_CONTIGUOUS | ALIGNED | (WRITEABLE if written else 0),
+                spec.nbytes,
+                k in donated,
+                scalar,
+                self.address + 8 * fixup,
+                len(pairs),
+            )
             words[dims:fixup] = spec.shape
             words[fixup:tail] = np.array(pairs, np.int64).reshape(-1)
 

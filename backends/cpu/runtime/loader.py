@@ -3,6 +3,7 @@
 Kernels may call a short list of functions: memory and math functions of the C library, and what a caller registers
 (LAPACK). Everything that an object needs is looked up in that list before LLVM sees the object.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -137,5 +138,12 @@ def _c_libraries() -> list[ctypes.CDLL]:
     return libraries
 
 
-__all__ = ["CodeError", "LoadedCode", "MATH_FUNCTIONS", "MEMORY_FUNCTIONS", "load_objects", "register_symbols",
-           "undefined_symbols"]
+__all__ = [
+    "CodeError",
+    "LoadedCode",
+    "MATH_FUNCTIONS",
+    "MEMORY_FUNCTIONS",
+    "load_objects",
+    "register_symbols",
+    "undefined_symbols",
+]

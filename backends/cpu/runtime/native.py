@@ -10,6 +10,7 @@ Everything is a 64-bit word, addresses included, which is all that the driver ne
             i.set(i.get() + 1)
         code.give(total.get())
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -226,8 +227,9 @@ class Code:
         """Calls a function of the same module."""
         return Value(self, self.builder.call(function, [self.lift(argument) for argument in arguments]))
 
-    def call_address(self, address: Value | int, *arguments: Value | int, result: Any = WORD,
-                     types: Sequence[Any] | None = None) -> Value:
+    def call_address(
+        self, address: Value | int, *arguments: Value | int, result: Any = WORD, types: Sequence[Any] | None = None
+    ) -> Value:
         """Calls a C function; `types` where a parameter is not a word, `result` where the result is not."""
         kinds = list(types or [WORD] * len(arguments))
         kind = ir.FunctionType(result, kinds).as_pointer()

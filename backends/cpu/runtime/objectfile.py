@@ -4,6 +4,7 @@ LLVM trusts what it links: an unresolved symbol ends in a call to address 0, a d
 an abort of the process. So everything that the linker will follow is checked here first. ELF is what LLVM's JIT uses on
 Linux and Windows and is read in full; of Mach-O and COFF objects the header and the symbol table are.
 """
+
 from __future__ import annotations
 
 import platform
@@ -48,7 +49,7 @@ def without_unwind_tables(data: bytes) -> bytes:
     patched = bytearray(data)
     table, entry, count, names = _elf_section_table(data)
     headers = [_ELF_SECTION.unpack_from(data, table + entry * index) for index in range(count)]
-    strings = data[headers[names][4]:headers[names][4] + headers[names][5]]
+    strings = data[headers[names][4] : headers[names][4] + headers[names][5]]
     unused = {index for index, header in enumerate(headers) if _string(strings, header[0]) == ".eh_frame"}
     for index, (_, kind, *_, info, _, _) in enumerate(headers):
         if index in unused or kind == _RELA and info in unused:
@@ -100,8 +101,12 @@ _MAX_ADDEND = 1 << 24
 _RELOCATIONS = {
     # Type to the bytes that it writes: those which LLVM's JIT linker knows and which cannot overflow silently.
     "x86_64": {1: 8, 2: 4, 4: 4, 9: 4, 24: 8, 25: 8, 26: 4, 27: 8, 29: 8, 41: 4, 42: 4},
-    "aarch64": {257: 8, 260: 8, 261: 4, **{kind: 4 for kind in (*range(263, 270), *range(274, 281), 282, 283, 284, 285,
-                                                                286, 299, 311, 312)}},
+    "aarch64": {
+        257: 8,
+        260: 8,
+        261: 4,
+        **{kind: 4 for kind in (*range(263, 270), *range(274, 281), 282, 283, 284, 285, 286, 299, 311, 312)},
+    },
 }
 _ANYWHERE = {4, 9, 41, 42, 282, 283, 311, 312, *range(263, 270)}
 """Relocations of 4 bytes whose target may lie anywhere: through a stub or a table entry, or a part of an address."""
@@ -120,7 +125,7 @@ class _Section:
 
     def entries(self, data: bytes, layout: struct.Struct) -> list[tuple[int, ...]]:
         _require(self.entry == layout.size and self.size % layout.size == 0, "a table has entries of a wrong size")
-        return list(layout.iter_unpack(data[self.offset:self.offset + self.size]))
+        return list(layout.iter_unpack(data[self.offset : self.offset + self.size]))
 
 
 def _elf(data: bytes) -> Symbols:
@@ -138,8 +143,9 @@ def _elf(data: bytes) -> Symbols:
 
 def _elf_section_table(data: bytes) -> tuple[int, int, int, int]:
     """Where the section headers are, how large one is, how many there are, and which one has their names."""
-    (magic, width, order, version, _, kind, machine, _, _, _, table, _, _, _, _, entry, count, names
-     ) = _ELF_HEADER.unpack_from(data)
+    (magic, width, order, version, _, kind, machine, _, _, _, table, _, _, _, _, entry, count, names) = (
+        _ELF_HEADER.unpack_from(data)
+    )
     _require((magic, width, order, version) == (b"\x7fELF", 2, 1, 1), "its header is not that of 64-bit ELF")
     _require_machine(_ELF_MACHINES.get(machine))
     _require(kind == 1, "it is not a relocatable object")
@@ -151,15 +157,15 @@ def _elf_section_table(data: bytes) -> tuple[int, int, int, int]:
 def _elf_sections(data: bytes) -> list[_Section]:
     table, entry, count, names = _elf_section_table(data)
     sections = []
-    for fields in _ELF_SECTION.iter_unpack(data[table:table + entry * count]):
+    for fields in _ELF_SECTION.iter_unpack(data[table : table + entry * count]):
         _, kind, flags, _, offset, size, link, info, alignment, entry_size = fields
         sections.append(_Section(kind, flags, offset, size, link, info, alignment, entry_size))
     for section in sections:
         _check_section(data, section, count)
     _require(sections[names].kind == _STRTAB, "its section names are no string table")
     strings = sections[names]
-    for (name, *_) in _ELF_SECTION.iter_unpack(data[table:table + entry * count]):
-        _string(data[strings.offset:strings.offset + strings.size], name)
+    for name, *_ in _ELF_SECTION.iter_unpack(data[table : table + entry * count]):
+        _string(data[strings.offset : strings.offset + strings.size], name)
     return sections
 
 
@@ -174,13 +180,14 @@ def _check_section(data: bytes, section: _Section, count: int) -> None:
     if section.kind == _STRTAB:
         _require(section.size > 0 and data[section.offset + section.size - 1] == 0, "a string table has no end")
     _require(section.link < count, "a section refers to one that is not there")
-    _require(section.alignment <= _MAX_ALIGNMENT and section.alignment & (section.alignment - 1) == 0,
-             f"a section is aligned to {section.alignment} bytes")
+    _require(
+        section.alignment <= _MAX_ALIGNMENT and section.alignment & (section.alignment - 1) == 0,
+        f"a section is aligned to {section.alignment} bytes",
+    )
     _require(not section.flags & _ALLOC or section.kind in _LOADED, f"a section has the type {section.kind:#x}")
 
 
-def _check_relocations(data: bytes, table: _Section, sections: list[_Section],
-                       symbols: list[tuple[int, ...]]) -> None:
+def _check_relocations(data: bytes, table: _Section, sections: list[_Section], symbols: list[tuple[int, ...]]) -> None:
     _require(table.info < len(sections) and sections[table.link].kind == _SYMTAB, "relocations belong to no section")
     target = sections[table.info]
     widths = _RELOCATIONS.get(_machine(), {})
@@ -192,8 +199,10 @@ def _check_relocations(data: bytes, table: _Section, sections: list[_Section],
         _require(offset + width <= target.size and target.kind != _NOBITS, "a relocation lies outside its section")
         _require(0 < symbol < len(symbols), "a relocation names no symbol")
         _, binding_and_type, _, section, _, _ = symbols[symbol]
-        _require(binding_and_type & 15 in _TARGET_TYPES and section != _ABSOLUTE,
-                 "a relocation refers to a symbol of an unknown type")
+        _require(
+            binding_and_type & 15 in _TARGET_TYPES and section != _ABSOLUTE,
+            "a relocation refers to a symbol of an unknown type",
+        )
         near = width < 8 and kind not in _ANYWHERE
         _require(not near or section != 0, "a short relocation refers to a function elsewhere")
         _require(width == 8 or abs(addend) <= _MAX_ADDEND, "a relocation reaches too far")
@@ -202,13 +211,15 @@ def _check_relocations(data: bytes, table: _Section, sections: list[_Section],
 def _elf_symbols(data: bytes, table: _Section, symbols: list[tuple[int, ...]], sections: list[_Section]) -> Symbols:
     _require(sections[table.link].kind == _STRTAB, "its symbol names are no string table")
     strings = sections[table.link]
-    names = data[strings.offset:strings.offset + strings.size]
+    names = data[strings.offset : strings.offset + strings.size]
     defined: list[str] = []
     weak: list[str] = []
     undefined: list[str] = []
     for name, info, _, section, value, size in symbols[1:]:
         binding, kind = info >> 4, info & 15
-        _require(binding in (_LOCAL, _GLOBAL, _WEAK) and kind in {*_TARGET_TYPES, _FILE}, "a symbol has an unknown type")
+        _require(
+            binding in (_LOCAL, _GLOBAL, _WEAK) and kind in {*_TARGET_TYPES, _FILE}, "a symbol has an unknown type"
+        )
         text = _string(names, name)
         if section == 0:
             _require(binding != _LOCAL and kind != _SECTION, "a local symbol has no section")
@@ -216,11 +227,14 @@ def _elf_symbols(data: bytes, table: _Section, symbols: list[tuple[int, ...]], s
             continue
         _require(kind != _SECTION or section < len(sections), "a section symbol has no section")
         if section == _COMMON:
-            _require(size <= _MAX_ZEROS and 0 < value <= _MAX_ALIGNMENT and value & (value - 1) == 0,
-                     "a common symbol has a wrong size or alignment")
+            _require(
+                size <= _MAX_ZEROS and 0 < value <= _MAX_ALIGNMENT and value & (value - 1) == 0,
+                "a common symbol has a wrong size or alignment",
+            )
         elif section != _ABSOLUTE:
-            _require(section < len(sections) and value + size <= sections[section].size,
-                     "a symbol lies outside its section")
+            _require(
+                section < len(sections) and value + size <= sections[section].size, "a symbol lies outside its section"
+            )
         if binding != _LOCAL:
             (weak if binding == _WEAK or section == _COMMON else defined).append(text)
     return Symbols(tuple(defined), tuple(weak), tuple(undefined))
@@ -250,12 +264,14 @@ def _macho(data: bytes) -> Symbols:
 
 
 def _macho_symbols(data: bytes, table: int, count: int, strings: int, strings_size: int) -> Symbols:
-    _require(table + count * _MACHO_SYMBOL.size <= len(data) and strings + strings_size <= len(data),
-             "its symbol table lies outside the file")
-    names = data[strings:strings + strings_size]
+    _require(
+        table + count * _MACHO_SYMBOL.size <= len(data) and strings + strings_size <= len(data),
+        "its symbol table lies outside the file",
+    )
+    names = data[strings : strings + strings_size]
     defined: list[str] = []
     undefined: list[str] = []
-    for name, kind, _, _, value in _MACHO_SYMBOL.iter_unpack(data[table:table + count * _MACHO_SYMBOL.size]):
+    for name, kind, _, _, value in _MACHO_SYMBOL.iter_unpack(data[table : table + count * _MACHO_SYMBOL.size]):
         if kind & _N_STAB or not kind & _N_EXT:
             continue
         needed = kind & _N_TYPE == 0 and value == 0

@@ -4,6 +4,7 @@ A `Program` says what the frame of a call looks like (its words, arena and scrat
 order (the tape, see `tape.py`), and what comes in and goes out. It names kernels by symbol and holds no addresses, so
 that it means the same in every process.
 """
+
 from __future__ import annotations
 
 import math
@@ -196,8 +197,9 @@ class Program:
                 scratch_bytes=data["scratch_bytes"],
                 constants=tuple(constants),
                 inputs=tuple(Spec(dtype, tuple(shape), name) for dtype, shape, name in data["inputs"]),
-                outputs=tuple(Output(dtype, tuple(shape), name, donated)
-                              for dtype, shape, name, donated in data["outputs"]),
+                outputs=tuple(
+                    Output(dtype, tuple(shape), name, donated) for dtype, shape, name, donated in data["outputs"]
+                ),
                 owned=tuple(Spec(dtype, tuple(shape), name) for dtype, shape, name in data["owned"]),
                 threads=data["threads"],
                 errors={node: text for node, text in data["errors"]},
@@ -205,8 +207,9 @@ class Program:
         except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"this is not a program: {error!r}") from error
         if sizes != tuple(len(block) for block in constants):
-            raise ValueError(f"the program needs constants of {sizes} bytes, "
-                             f"not of {tuple(len(block) for block in constants)}")
+            raise ValueError(
+                f"the program needs constants of {sizes} bytes, not of {tuple(len(block) for block in constants)}"
+            )
         return program
 
 
@@ -217,8 +220,10 @@ def _verify(program: Program) -> None:
     _check(_is_int(program.threads) and 1 <= program.threads <= 4096, "threads is not between 1 and 4096")
     _check(all(isinstance(symbol, str) for symbol in program.kernels), "a kernel's symbol is not a string")
     _check(all(isinstance(block, bytes | memoryview) for block in program.constants), "a constant is not bytes")
-    _check(all(_is_int(node) and isinstance(text, str) for node, text in program.errors.items()),
-           "the error table does not map nodes to texts")
+    _check(
+        all(_is_int(node) and isinstance(text, str) for node, text in program.errors.items()),
+        "the error table does not map nodes to texts",
+    )
     for kind in ("inputs", "outputs", "owned"):
         for index, spec in enumerate(getattr(program, kind)):
             _verify_spec(spec, f"{kind}[{index}]")
@@ -250,8 +255,10 @@ def _verify_donation(program: Program) -> None:
         _check(output.donated not in taken, f"{where}: input {output.donated} is donated twice")
         taken.add(output.donated)
         given = program.inputs[output.donated]
-        _check((given.dtype, given.shape) == (output.dtype, output.shape),
-               f"{where}: {output} cannot take the memory of {given}")
+        _check(
+            (given.dtype, given.shape) == (output.dtype, output.shape),
+            f"{where}: {output} cannot take the memory of {given}",
+        )
 
 
 def _region_limits(program: Program) -> dict[str, tuple[int, ...]]:
@@ -276,8 +283,10 @@ def _verify_word(word: Word, where: str, limits: dict[str, tuple[int, ...]]) -> 
     _check(blocks is not None, f"{where}: no region {word.region!r}")
     assert blocks is not None
     _check(0 <= word.index < len(blocks), f"{where}: no {word.region} {word.index}")
-    _check(0 <= word.offset <= blocks[word.index],
-           f"{where}: byte {word.offset} lies outside {word.region} {word.index} of {blocks[word.index]} bytes")
+    _check(
+        0 <= word.offset <= blocks[word.index],
+        f"{where}: byte {word.offset} lies outside {word.region} {word.index} of {blocks[word.index]} bytes",
+    )
 
 
 def _is_int(value: object) -> bool:

@@ -3,6 +3,7 @@
 The layout of an array object is that of NumPy's public header (PyArrayObject_fields), which has not moved since NumPy
 1.7, and checked once against real arrays: if anything is elsewhere, the runtime reads arrays through Python.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -40,8 +41,9 @@ class ObjectLayout:
 def object_layout() -> ObjectLayout | None:
     """The layout of objects in this process; None where it is not the one that the headers describe."""
     head = object.__basicsize__
-    layout = ObjectLayout(type=head - 8, data=head, ndim=head + 8, dims=head + 16, descr=head + 40, flags=head + 48,
-                          float_value=head)
+    layout = ObjectLayout(
+        type=head - 8, data=head, ndim=head + 8, dims=head + 16, descr=head + 40, flags=head + 48, float_value=head
+    )
     plain = sys.byteorder == "little" and ctypes.sizeof(ctypes.c_void_p) == 8
     return layout if plain and _holds(layout) else None
 
@@ -70,7 +72,11 @@ def _describes(layout: ObjectLayout, probe: np.ndarray) -> bool:
         return ctypes.c_int32.from_address(id(probe) + offset).value
 
     if (word(layout.type), word(layout.data), half(layout.ndim), word(layout.descr), half(layout.flags)) != (
-        id(np.ndarray), probe.ctypes.data, probe.ndim, id(probe.dtype), probe.flags.num
+        id(np.ndarray),
+        probe.ctypes.data,
+        probe.ndim,
+        id(probe.dtype),
+        probe.flags.num,
     ):
         return False
     return probe.ndim == 0 or tuple((ctypes.c_int64 * probe.ndim).from_address(word(layout.dims))) == probe.shape
@@ -108,8 +114,12 @@ def free_lock(lock: int) -> None:
 
 
 class _MethodDef(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int),
-                ("doc", ctypes.c_char_p)]
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    ]
 
 
 _METH_FASTCALL = 0x80

@@ -23,6 +23,7 @@ A loop has `2 + n` state words: the number of iterations, the number of the curr
 that it advances. Those words move by `even` after iterations 0, 2, ..., by `odd` after the others, and have their old
 values again when the loop is left.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -68,8 +69,16 @@ class Loop:
     advances: tuple[tuple[int, int, int], ...]
 
     def encode(self) -> list[int]:
-        return [LOOP, self.exit, int(self.sync), self.kind, self.count, self.state, len(self.advances),
-                *(field for advance in self.advances for field in advance)]
+        return [
+            LOOP,
+            self.exit,
+            int(self.sync),
+            self.kind,
+            self.count,
+            self.state,
+            len(self.advances),
+            *(field for advance in self.advances for field in advance),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +137,14 @@ def _decode_one(tape: Sequence[int], at: int) -> Instruction:
         case 0:
             return Run(_flag(tape, at + 1), _triples(tape, at + RUN_FIELDS, tape[at + 2]))
         case 1:
-            return Loop(tape[at + 1], _flag(tape, at + 2), tape[at + 3], tape[at + 4], tape[at + 5],
-                        _triples(tape, at + LOOP_FIELDS, tape[at + 6]))
+            return Loop(
+                tape[at + 1],
+                _flag(tape, at + 2),
+                tape[at + 3],
+                tape[at + 4],
+                tape[at + 5],
+                _triples(tape, at + LOOP_FIELDS, tape[at + 6]),
+            )
         case 2:
             return Next(tape[at + 1], _flag(tape, at + 2))
         case 3:
@@ -149,7 +164,7 @@ def _flag(tape: Sequence[int], at: int) -> bool:
 def _slice(tape: Sequence[int], start: int, count: int) -> tuple[int, ...]:
     if not 0 <= count <= len(tape) - start:
         raise IndexError
-    return tuple(tape[start:start + count])
+    return tuple(tape[start : start + count])
 
 
 def _triples(tape: Sequence[int], start: int, count: int) -> tuple[tuple[int, int, int], ...]:

@@ -5,6 +5,7 @@ calls they sleep. They run native code only and never touch Python, so the inter
 owns the team while it runs; a call that finds it taken runs alone on its own thread, with the same result. In a forked
 child there are no threads, so its team starts anew.
 """
+
 from __future__ import annotations
 
 import ctypes
