@@ -1,8 +1,8 @@
 """The graph: immutable typed nodes, interned by a Builder, collected in a Graph.
 
 Every program, gradient and kernel body in graphc is a :class:`Graph` of :class:`Node`. A node is made by calling an op
-(``ops.add(x, y)``) inside a ``with Builder():`` block and never changes. Equal nodes made in one builder are one object, so common
-subexpressions are shared by construction:
+(``ops.add(x, y)``) inside a ``with Builder():`` block and never changes. Equal nodes made in one builder are one object,
+so common subexpressions are shared by construction:
 
 >>> from graphc import ops, types
 >>> with Builder() as b:

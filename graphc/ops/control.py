@@ -223,7 +223,7 @@ def _scan_vjp(
     from graphc.autodiff import vjp_graph
     from graphc.ops.arithmetic import add
 
-    carry, xs, consts = values[:n_carry], values[n_carry : n_carry + n_xs], values[n_carry + n_xs :]
+    xs, consts = values[n_carry : n_carry + n_xs], values[n_carry + n_xs :]
     attrs = {"length": length, "reverse": reverse}
     kept = scan(*values, body=_keep_carry(body, n_carry), n_carry=n_carry, n_xs=n_xs, **attrs)
     n_ys = len(body.outputs) - n_carry
