@@ -35,6 +35,6 @@ __version__ = "0.1.0"
 __all__ = [
     "Executable", "Graph", "GraphError", "Spec", "TracerError", "TrainingStep", "UnsupportedError", "check_grads",
     "checkpoint", "compile", "cond", "custom_vjp", "draw", "fori_loop", "grad", "hessian", "hvp", "jacfwd", "jacobian",
-    "jacrev", "jvp", "load", "nn", "numpy", "optim", "random", "scan", "stop_gradient", "switch", "trace", "value_and_grad", "vjp", "vmap",
-    "while_loop",
+    "jacrev", "jvp", "load", "nn", "numpy", "optim", "random", "scan", "stop_gradient", "switch", "trace",
+    "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip

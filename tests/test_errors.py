@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import copy
 import math
 import operator
@@ -35,7 +36,7 @@ def if_(x: Any) -> Any:
 
 def while_(x: Any) -> Any:
     while x.sum() > 0:
-        x = x - 1  # noqa: E701
+        x = x - 1
 
 
 def and_(x: Any) -> Any:
@@ -275,8 +276,10 @@ LEAKS: list[tuple[Callable[[Any], Any], str, str, str]] = [
 ]  # fmt: skip
 
 
-def last_line(function: Callable[..., Any]) -> int:
-    return max(line for _, _, line in function.__code__.co_lines() if line is not None)
+def line_of(function: Callable[..., Any], expression: str) -> int:
+    """The last line of ``function`` that holds ``expression``."""
+    lines, first = inspect.getsourcelines(function)
+    return first + max(k for k, line in enumerate(lines) if expression in line)
 
 
 @pytest.mark.parametrize(("function", "what", "expression", "remedy"), LEAKS, ids=[f.__name__ for f, *_ in LEAKS])
@@ -287,7 +290,7 @@ def test_leaks(function: Callable[[Any], Any], what: str, expression: str, remed
             run()
         message = str(caught.value)
         assert what in message and remedy in message, message
-        assert f"test_errors.py:{last_line(function)}: `{expression}`" in message, message
+        assert f"test_errors.py:{line_of(function, expression)}: `{expression}`" in message, message
         assert "\n" not in message
     np.testing.assert_array_equal(TABLE, before, err_msg="nothing was written")
 
