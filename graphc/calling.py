@@ -237,7 +237,7 @@ class _Matcher:
         self.leaves = iter(signature.leaves)
         self.lines: list[str] = []
         self.found: list[str] = []
-        self.scope: dict[str, Any] = {"ndarray": np.ndarray}
+        self.scope: dict[str, Any] = {"ndarray": np.ndarray, "asarray": np.asarray}
         self.count = 0
 
     def constant(self, value: Any) -> str:
@@ -275,6 +275,8 @@ class _Matcher:
             self.check(f"type({name}) is not {leaf.number.__name__}")
         else:
             kind = self.constant(leaf.dtype)
+            if leaf.shape == ():  # NumPy's own scalars
+                self.lines.append(f"if type({name}) is {self.constant(leaf.dtype.type)}: {name} = asarray({name})")
             self.check(f"type({name}) is not ndarray or {name}.dtype is not {kind} or {name}.shape != {leaf.shape!r}")
         self.found.append(name)
 

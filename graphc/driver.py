@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
 import time
 import types
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -62,6 +64,7 @@ class Compiled:
         self._quick: tuple[tuple[Match, Callable[[Sequence[Any]], Any]], ...] = ()
         self._lock = threading.Lock()
         functools.update_wrapper(self, function, updated=())
+        _alive.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if current_trace() is not None:
@@ -116,6 +119,19 @@ class Compiled:
     def __repr__(self) -> str:
         count = len(self._executables)
         return f"<compiled {label(self.function)}: {count} executable{'s' * (count != 1)}>"
+
+
+_alive: weakref.WeakSet[Compiled] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a forked child: threads that were compiling do not exist here."""
+    for compiled in list(_alive):
+        compiled._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def compile(

@@ -8,6 +8,7 @@ generation run. ``exe.plan.schedule.graph`` walks back through the stages; they 
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import os
 import sys
@@ -318,16 +319,20 @@ class Executable:
 
     def _obtain(self) -> Any:
         """Machine code: from the disk cache, or compiled now and put there."""
-        backend = backend_module(self.options.backend)
         name = self.program.graph.name
         begin = time.perf_counter()
+        backend = backend_module(self.options.backend)
+        middle = time.perf_counter()
         key = backend.key(self.program.graph, self.options)
         code = backend.cached(key)
-        self.seconds["cache"] = time.perf_counter() - begin
+        self.seconds |= {"imports": middle - begin, "cache": time.perf_counter() - middle}
         self.cached = code is not None
         if code is None:
             if config.get(config.DEBUG):
                 tell(1, f"{name}: not in the cache: {backend.explain(key)}")
+            begin = time.perf_counter()
+            importlib.import_module("graphc.passes.lowering")
+            self.seconds["imports"] += time.perf_counter() - begin
             self.seconds.update(self.lowered.seconds)
             code = backend.build(self.plan, self.options, self.seconds)
             backend.keep(key, code)

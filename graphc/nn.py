@@ -214,7 +214,7 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, sc
 
 def lowest(x: Any) -> Any:
     """The lowest finite number of the type of x."""
-    from graphc.numpy.functions import finite_range
+    from graphc.numpy.elementwise import finite_range
 
     element = dtype(np.result_type(x))
     return np.asarray(finite_range(element)[0], element.numpy)

@@ -175,7 +175,7 @@ def permutation(key: Any, n: int) -> Any:
     [0, 1, 2, 3, 4]
     """
 
-    def draw(key: Any) -> Tracer:
+    def draw(key: Any) -> Any:
         words = wrap(_bits(key, (2, operator.index(n)))).astype(np.uint64)
         return np.argsort(words[0] << np.uint64(32) | words[1], kind="stable")
 

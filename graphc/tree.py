@@ -136,7 +136,7 @@ def _unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
             return tree.type(*children)
         case "dataclass":
             assert tree.type is not None
-            value = object.__new__(tree.type)
+            value: Any = object.__new__(tree.type)
             for name, child in zip(tree.keys, children, strict=True):
                 object.__setattr__(value, name, child)
             return value

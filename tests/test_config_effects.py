@@ -55,14 +55,14 @@ def test_debug_1_tells_where_compile_time_went(fresh, capsys, monkeypatch):
     assert re.search(r"graphc: simplify: \d+ -> \d+ nodes, [\d.]+ ms", text)
     assert re.search(r"graphc: k_\w+ \(k0\): compiled in \d+ ms", text)
     assert re.search(r"graphc: (\d+) functions: \1 compiled, 0 from the cache, 0 known", text)
-    stages = ("trace", "cache", "passes", "fuse", "plan", "emit", "kernels", "link")
+    stages = ("trace", "imports", "cache", "passes", "fuse", "plan", "emit", "kernels", "link")
     summary = ", ".join(rf"{stage} [\d.]+ ms" for stage in stages)
     assert re.search(rf"graphc: model: compiled, [\d.]+ s \({summary}\)", text)
     assert "def " not in text and "schedule" not in text
 
     executable()  # from the cache now
     text = shown(capsys)
-    summary = ", ".join(rf"{stage} [\d.]+ ms" for stage in ("trace", "cache", "link"))
+    summary = ", ".join(rf"{stage} [\d.]+ ms" for stage in ("trace", "imports", "cache", "link"))
     assert re.search(rf"graphc: model: machine code was there, [\d.]+ s \({summary}\)", text)
     assert "simplify" not in text
 

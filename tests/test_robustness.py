@@ -165,6 +165,15 @@ def test_the_number_of_threads_changes_no_bit(name):
             np.testing.assert_array_equal(a, b)
 
 
+def test_training_with_more_threads_changes_no_bit():
+    x, labels = batch(160, 80, 10)
+    one, two = (graphc.TrainingStep(mlp, mlp_params(80, 160, 96, 10), optim.adam(1e-3), threads=n) for n in (1, 2))
+    for _ in range(20):
+        assert one(x, labels) == two(x, labels)
+    for a, b in zip(*(graphc.tree.tree_leaves(step.params) for step in (one, two)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 # ------------------------------------------------------------------------------------------------ forks
 
 
@@ -183,6 +192,29 @@ def test_a_forked_child_runs_and_compiles():
     assert child(work) == 0
     assert child(lambda: child(work) and os._exit(3)) == 0  # and a child of the child
     np.testing.assert_array_equal(f(w, x), want)
+
+
+@needs_fork
+def test_a_fork_while_another_thread_compiles():
+    from graphc.backends.cpu import native
+
+    f = graphc.compile(lambda x: np.tanh(x) * 43)
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with f._lock, native._FRONT_END:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    x = np.ones(3)
+    try:
+        assert child(lambda: np.testing.assert_allclose(f(x), np.tanh(1) * 43)) == 0
+    finally:
+        done.set()
+        thread.join()
 
 
 @needs_fork

@@ -225,6 +225,12 @@ def test_batches_of_any_nesting_numbers_and_flags():
         step({"x": {1}, "y": batch["y"]}, 1.0)
 
 
+def test_a_loss_of_the_parameters_alone():
+    step = graphc.TrainingStep(lambda p: (p["x"] - 3) ** 2, {"x": np.float64(0)}, optim.sgd(0.25))
+    assert [float(step()) for _ in range(3)] == [9.0, 2.25, 0.5625]
+    assert len(step.executables) == 1 and step.params["x"].shape == ()
+
+
 def test_arguments_have_the_names_of_the_loss(classifier):
     exe = classifier.executable(X.astype(np.float32), np.arange(12) % 3)
     assert exe.traced.input_names == (

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import linecache
+import os
 import re
 import threading
 from collections import Counter
@@ -33,6 +34,16 @@ from graphc.backends.cpu import operators, simd
 from graphc.backends.cpu.runtime.objectfile import read_symbols
 
 _FRONT_END = threading.RLock()  # Numba keeps global state while it compiles; llvmlite locks every call into LLVM itself
+
+
+def _after_fork() -> None:
+    """In a forked child: threads that were compiling do not exist here."""
+    global _FRONT_END
+    _FRONT_END = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

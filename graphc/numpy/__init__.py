@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.numpy import functions, indexing, ufuncs
+from graphc.numpy import contractions, elementwise, indexing, reductions, selection, shapes, ufuncs
 from graphc.tracing import current_trace, is_tracer, located, to_tracer
 from graphc.tree import flatten
 
@@ -39,7 +39,7 @@ def _creator(name: str) -> Callable[..., Any]:
 
 def _full(shape: Any, fill_value: Any, dtype: Any = None, **_: Any) -> Any:
     value = to_tracer(fill_value)
-    return functions.broadcast_to(value if dtype is None else value.astype(dtype), shape)
+    return shapes.broadcast_to(value if dtype is None else value.astype(dtype), shape)
 
 
 for _name in _CREATORS:
@@ -54,7 +54,7 @@ def asarray(a: Any, dtype: Any = None) -> Any:
     if current_trace() is None:
         return np.asarray(a, dtype)
     if any(map(is_tracer, flatten(a)[0])):
-        made = a if is_tracer(a) else located(functions.array, a)
+        made = a if is_tracer(a) else located(shapes.array, a)
     else:
         made = to_tracer(np.asarray(a, dtype))
     return made if dtype is None else made.astype(dtype, copy=False)
@@ -72,4 +72,15 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"graphc.numpy has no {name!r}: NumPy has none") from None
 
 
-__all__ = ["array", "asarray", "functions", "indexing", "ufuncs", *_CREATORS]  # noqa: PLE0604
+__all__ = [
+    "array",
+    "asarray",
+    "contractions",
+    "elementwise",
+    "indexing",
+    "reductions",
+    "selection",
+    "shapes",
+    "ufuncs",
+    *_CREATORS,
+]  # noqa: PLE0604
