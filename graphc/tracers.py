@@ -294,7 +294,11 @@ def note_widening(result: DType, values: Sequence[Any]) -> None:
 
 
 def located(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """``function(*args, **kwargs)``; errors get the user's line."""
+    """``function(*args, **kwargs)``; the nodes that it makes get the user's line, looked up once, and so do errors."""
+    trace = current_trace()
+    builder = trace.builder if trace is not None and trace.builder.origin is None else None
+    if builder is not None:
+        builder.origin = user_lines()
     try:
         return function(*args, **kwargs)
     except GraphError as error:
@@ -307,6 +311,9 @@ def located(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not getattr(error, "__notes__", None):
             error.add_note(f"at {where()}")
         raise
+    finally:
+        if builder is not None:
+            builder.origin = None
 
 
 # ------------------------------------------------------------------------------------------------ ufuncs

@@ -68,11 +68,12 @@ def machine_key() -> str:
 
 def lowering() -> dict[str, str]:
     """What else lies between a traced graph and machine code, as fields of a fingerprint."""
+    disabled: tuple[str, ...] = config.get(config.DISABLE)
     return {
         "graphc_code": lowering_key(),
         "numpy_version": np.__version__,  # folds constants
         "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "disabled_passes": ", ".join(config.get(config.DISABLE)),
+        "disabled_passes": ", ".join(disabled),
     }
 
 
