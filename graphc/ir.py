@@ -273,18 +273,15 @@ def topological(outputs: Iterable[Node], stop: Iterable[Node] = ()) -> list[Node
     for root in outputs:
         if root in done:
             continue
-        stack: list[tuple[Node, int]] = [(root, 0)]
+        stack = [root]
         while stack:
-            node, k = stack.pop()
-            if k == 0 and node in done:
+            node = stack[-1]
+            waiting = [] if node in done or node in barrier else [i for i in node.inputs if i not in done]
+            if waiting:
+                stack.extend(reversed(waiting))
                 continue
-            inputs = () if node in barrier else node.inputs
-            while k < len(inputs) and inputs[k] in done:
-                k += 1
-            if k < len(inputs):
-                stack.append((node, k + 1))
-                stack.append((inputs[k], 0))
-            elif node not in done:
+            stack.pop()
+            if node not in done:
                 done.add(node)
                 order.append(node)
     return order

@@ -68,6 +68,8 @@ class Trace:
         self.notes: list[str] = [] if parent is None else parent.notes
         self.tags: Iterator[int] = itertools.count() if parent is None else parent.tags
         self.constants: dict[int, tuple[np.ndarray, Node]] = {}  # id of an array of the user's -> it, and its node
+        self.numbers: dict[tuple[type, Any, DType | None], Node] = {}
+        self.repeated: dict[tuple[Node, tuple[int, ...]], Node] = {}  # (scalar constant, shape) -> its broadcast
         self.open = False
 
     def __enter__(self) -> Trace:
@@ -162,8 +164,17 @@ def to_node(value: Any, to: DType | None = None) -> Node:
     if isinstance(value, (list, tuple)) and any(map(is_tracer, flatten(list(value))[0])):
         return to_node(METHODS["array"](value), to)
     if is_weak_scalar(value):
-        return ops.const(np.asarray(value, dtype=to.numpy if to is not None else None))
+        return number_node(trace, value, to)
     return array_node(trace, value, to)
+
+
+def number_node(trace: Trace, value: Any, to: DType | None) -> Node:
+    """A Python number as a constant, made once per trace and element type."""
+    key = (type(value), value, to)
+    node = trace.numbers.get(key) if value or type(value) is int else None  # 0.0 and -0.0 are equal
+    if node is None:
+        node = trace.numbers[key] = ops.const(np.asarray(value, dtype=to.numpy if to is not None else None))
+    return node
 
 
 def array_node(trace: Trace, value: Any, to: DType | None) -> Node:
@@ -269,7 +280,18 @@ def broadcast_together(nodes: Sequence[Node]) -> list[Node]:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
         raise GraphError(f"{' and '.join(str(n.type) for n in nodes)} do not broadcast together") from None
-    return [ops.broadcast_numpy(n, shape) for n in nodes]
+    return [n if n.type.shape == shape else repeated(n, shape) for n in nodes]
+
+
+def repeated(node: Node, shape: tuple[int, ...]) -> Node:
+    """``node`` broadcast to ``shape``; of a scalar constant once per trace."""
+    trace = current_trace()
+    if node.op is not ops.constant or node.type.shape or trace is None:
+        return ops.broadcast_numpy(node, shape)
+    found = trace.repeated.get((node, shape))
+    if found is None:
+        found = trace.repeated[node, shape] = ops.broadcast_numpy(node, shape)
+    return found
 
 
 def note_widening(result: DType, values: Sequence[Any]) -> None:
@@ -337,8 +359,8 @@ def _apply_ufunc(ufunc: Any, rule: Callable[..., Any], inputs: Sequence[Any], dt
         if settled is not None:
             return settled
         prepared = [strong_integer(v, prepared) for v in prepared]
-    loop = loop_types(ufunc, prepared, dtype_, casting)
-    if f64 in loop and ufunc not in COMPARISONS:
+    loop, widens = loop_types(ufunc, prepared, dtype_, casting)
+    if widens:
         note_widening(f64, prepared)
     nodes = [to_node(v, t) for v, t in zip(prepared, loop, strict=True)]
     try:
@@ -384,18 +406,19 @@ def strong_integer(value: Any, others: Sequence[Any]) -> Any:
     return Tracer(value._node, value._trace) if any(element_type(v).is_integer for v in others) else value
 
 
-_loops: dict[Any, list[DType]] = {}
+_loops: dict[Any, tuple[list[DType], bool]] = {}
 
 
-def loop_types(ufunc: Any, inputs: Sequence[Any], dtype_: Any, casting: str = "same_kind") -> list[DType]:
-    """The input element types of the loop that NumPy would run."""
+def loop_types(ufunc: Any, inputs: Sequence[Any], dtype_: Any, casting: str) -> tuple[list[DType], bool]:
+    """The input element types of the loop that NumPy would run, and whether it makes f64 of f32."""
     kinds = [weak_kind(v) for v in inputs]
     given = [element_type(v) if kind is None else kind for kind, v in zip(kinds, inputs, strict=True)]
     key = (ufunc, *given, dtype_, casting)
     found = _loops.get(key)
     if found is None:
         try:
-            found = _loops[key] = resolved_loop(ufunc, given, None if dtype_ is None else dtype(dtype_), casting)
+            types = resolved_loop(ufunc, given, None if dtype_ is None else dtype(dtype_), casting)
+            found = _loops[key] = types, f64 in types and f32 in given and ufunc not in COMPARISONS
         except TypeError as error:
             names = ", ".join(str(v._node.type) if isinstance(v, Tracer) else type(v).__name__ for v in inputs)
             raise GraphError(f"{ufunc.__name__} is not defined for {names}: {error}") from None
@@ -407,8 +430,9 @@ def loop_types(ufunc: Any, inputs: Sequence[Any], dtype_: Any, casting: str = "s
 
 def operate(ufunc: Any, *values: Any) -> Any:
     """An operator: on weak numbers alone it gives a weak number, as Python's own arithmetic does."""
-    if not all([weak_kind(v) is not None for v in values]):
-        return apply_ufunc(ufunc, *values)
+    for value in values:
+        if weak_kind(value) is None:
+            return apply_ufunc(ufunc, *values)
     if ufunc in _ON_INTEGERS:
         values = tuple([python_integer(v) for v in values])
     result = apply_ufunc(ufunc, *values)

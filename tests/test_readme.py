@@ -47,7 +47,7 @@ def test_the_names_that_it_mentions_exist():
     for name in re.findall(r"`(\w+)`", text):
         assert hasattr(graphc, name), name
     for name in re.findall(r"\bgraphc\.(\w+)", README):
-        assert hasattr(graphc, name) or name in ("nn", "config"), name
+        assert hasattr(graphc, name) or name == "config", name
 
 
 def test_the_picture_is_there():

@@ -36,7 +36,7 @@ def same_type(name: str, kinds: str = "biuf") -> Callable[..., Type]:
 
 
 def check_equal(name: str, *types: TensorType) -> None:
-    if any(t != types[0] for t in types):
+    if any([t is not types[0] and t != types[0] for t in types]):
         raise GraphError(f"{name} needs operands of one type, not {', '.join(map(str, types))}")
 
 
