@@ -189,7 +189,9 @@ class _Lowering:
         group = cut.group[item]
         assert group is not None
         body = _Body(self, group)
-        operands = tuple(body.raw(o) if template != "control" else body.parameter(o) for o in cut.reads(item))
+        # Control binds its bodies, and segment reads its indices, by position: an operand that stands twice is two inputs.
+        operand = body.parameter if template in ("control", "segment") else body.raw
+        operands = tuple(operand(o) for o in cut.reads(item))
         computed = body.add(node.op, operands, node.attrs, node.type, node)
         outputs, results = [computed], []
         if isinstance(node.type, TensorType):
@@ -276,7 +278,7 @@ class _Body:
         return node
 
     def parameter(self, o: int) -> Node:
-        """Operand ``o`` of a control op as an input of its own: its bodies are bound to arguments by position."""
+        """Operand ``o``, which lies in memory, as an input of its own, whether or not another operand is the same."""
         root = self.lowering.root_value(self.cut.root[o])
         return self.new_input(self.lowering.view(root, self.cut.type(o).shape))
 

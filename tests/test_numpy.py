@@ -718,6 +718,17 @@ def test_changes_in_place_are_numpys(program: Callable[..., Any]) -> None:
     np.testing.assert_array_equal(x, array((3, 4)), err_msg="the caller's array is not changed")
 
 
+def test_changes_and_repeated_indices_run_on_the_cpu() -> None:
+    x, i = array((3, 4)), np.array([0, 2])
+
+    def program(x: Any, i: Any) -> Any:
+        return (*program_rows(x), x[i, i], x[[0, 1], [0, 1]])  # one index tensor stands twice
+
+    have = graphc.compile(program, backend="cpu")(x, i)
+    for one, other in zip(have, program(x.copy(), i), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
 def test_changes_have_gradients() -> None:
     def loss(x: Any) -> Any:
         y = x * 2
