@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import llvmlite.binding as llvm
 
@@ -109,3 +113,17 @@ def executable(builder, *, threads: int = 2, **description):  # noqa: ANN001, AN
         mine["owned"] = mine.pop("owned_arrays")
     program = builder.program(threads=threads, **description)
     return Executable(program, objects(*program.kernels), **mine)
+
+
+def run_python(script: str, timeout: float = 120) -> str:
+    """What ``script`` prints in a process of its own, which must end well."""
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={"PYTHONPATH": f"{here.parent}:{here}", "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

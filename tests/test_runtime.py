@@ -8,9 +8,7 @@ import gc
 import itertools
 import json
 import random
-import subprocess
 import sys
-import textwrap
 import tracemalloc
 import warnings
 import weakref
@@ -18,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runtime_kernels import executable, kernel_object, objects
+from runtime_kernels import executable, kernel_object, objects, run_python
 
 from graphc.backends.cpu.runtime import (
     Advance,
@@ -926,19 +924,6 @@ def test_damaged_objects_are_refused_or_load():
         print("fine")
     """
     assert run_python(script) == "fine\n"
-
-
-def run_python(script: str, timeout: float = 120) -> str:
-    path = f"{ROOT}:{Path(__file__).parent}"
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_runtime_needs_neither_numba_nor_the_compiler():

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from runtime_kernels import executable
+from runtime_kernels import executable, run_python
 
 from graphc.backends.cpu.runtime import Advance, Call, Executable, Output, Spec, TapeBuilder, Word
 from graphc.backends.cpu.runtime import binder as binder_module
@@ -42,19 +40,6 @@ def chain(stages: int, *, cap: int = 2, n: int = 64, threads: int = 2) -> Execut
     return executable(
         b, arena_bytes=16 * n, inputs=(Spec(I64, (n,), "x"),), outputs=(Output(I64, (n,)),), threads=threads
     )
-
-
-def run_python(script: str, timeout: float = 60) -> str:
-    path = f"{ROOT}:{Path(__file__).parent}"
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_driver_compiles_for_other_machines(monkeypatch):
