@@ -36,12 +36,15 @@ from graphc.types import DType, TensorType, bool_, dtype, f32, f64, i64
 UFUNCS: dict[Any, Callable[..., Any]] = {}
 #: NumPy function -> function with its signature, on tracers
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+#: NumPy function that is not traced -> why, and what to write instead
+LEFT_OUT: dict[Any, str] = {}
 #: ufuncs of other packages (scipy.special), by name
 NAMED_UFUNCS: dict[str, Callable[..., Any]] = {}
 #: methods and operators of Tracer that are not ufuncs, by name
 METHODS: dict[str, Callable[..., Any]] = {}
 
 LARGE_CONSTANT = 1 << 20  # bytes
+_OUTSIDE = "write it with functions that are traced, or compute it outside the traced function and pass the result"
 COMPARISONS = frozenset({np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal})
 
 
@@ -676,10 +679,7 @@ class Tracer:
         handler = FUNCTIONS.get(function)
         name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}".replace("numpy.", "np.", 1)
         if handler is None:
-            raise UnsupportedError(
-                f"graphc does not trace {name} (at {where()}); write it with functions that it does trace, or compute it "
-                "outside the traced function and pass the result as an argument"
-            )
+            raise UnsupportedError(f"graphc does not trace {name} (at {where()}): {LEFT_OUT.get(function, _OUTSIDE)}")
         target = kwargs.get("out")
         if target is None:
             return called(name, handler, *args, **{k: v for k, v in kwargs.items() if k != "out"})

@@ -19,6 +19,7 @@ from graphc.leaks import TracerError, UnsupportedError, refuse
 from graphc.promotion import common_type
 from graphc.tracers import (
     FUNCTIONS,
+    LEFT_OUT,
     METHODS,
     NAMED_UFUNCS,
     UFUNCS,
@@ -208,7 +209,7 @@ def graph_name(function: Callable[..., Any]) -> str:
 
 
 __all__ = [
-    "FUNCTIONS", "METHODS", "NAMED_UFUNCS", "UFUNCS", "Argument", "Flag", "Program", "Spec", "Trace", "Tracer",
+    "FUNCTIONS", "LEFT_OUT", "METHODS", "NAMED_UFUNCS", "UFUNCS", "Argument", "Flag", "Program", "Spec", "Trace", "Tracer",
     "TracerError", "UnsupportedError", "View", "apply_ufunc", "argument", "broadcast_together", "cast_back", "check_cast",
     "common_type", "current_trace", "element_type", "flatten_call", "graph_name", "is_static", "is_tracer",
     "is_weak_scalar", "leaf_names", "located", "note_widening", "operands", "operate", "output_nodes", "promote", "refuse",

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.numpy import contractions, elementwise, indexing, reductions, selection, shapes, ufuncs
+from graphc.numpy import contractions, elementwise, indexing, left_out, reductions, selection, shapes, ufuncs
 from graphc.tracing import current_trace, is_tracer, located, to_tracer
 from graphc.tree import flatten
 
@@ -78,6 +78,7 @@ __all__ = [
     "contractions",
     "elementwise",
     "indexing",
+    "left_out",
     "reductions",
     "selection",
     "shapes",
