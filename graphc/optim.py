@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.tracing import is_tracer
 from graphc.tree import difference, flatten, tree_leaves, tree_map, unflatten
 
 Schedule = Callable[[Any], Any]
@@ -42,7 +43,8 @@ def rate(learning_rate: float | Schedule, step: Any, like: Any) -> Any:
 
 def number(value: Any) -> Any:
     """A hyperparameter as a Python number, which takes the type of the arrays it meets (NumPy's would widen float32)."""
-    return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value
+    known = isinstance(value, (np.generic, np.ndarray)) and not is_tracer(value)
+    return value.item() if known and value.ndim == 0 else value
 
 
 def leafwise(function: Callable[..., tuple], count: int, grads: Any, params: Any, *states: Any) -> tuple[Any, ...]:

@@ -332,6 +332,10 @@ def located(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raised = GraphError(f"{error}\n  at {where()}")
         raised.located = True  # type: ignore[attr-defined]
         raise raised from None
+    except UnsupportedError as error:
+        if "at " + where() not in str(error):
+            error.args = (f"{error} (at {where()})",)
+        raise
     except (ValueError, IndexError, OverflowError) as error:
         if not getattr(error, "__notes__", None):
             error.add_note(f"at {where()}")
@@ -566,6 +570,11 @@ class Tracer:
     @property
     def itemsize(self) -> int:
         return self._node.type.dtype.itemsize
+
+    @property
+    def __class__(self) -> Any:
+        """``isinstance(x, np.ndarray)`` is true, so that code which asks before it works on arrays goes the right way."""
+        return np.ndarray
 
     def __len__(self) -> int:
         if not self.shape:
