@@ -38,6 +38,13 @@ def differentiable(node: Node) -> bool:
     return node.type.dtype.is_inexact
 
 
+def at_lines(error: GraphError, builder: Builder) -> GraphError:
+    """``error`` of a rule, with the line of the node that is being transformed."""
+    if builder.origin and "\n  of " not in str(error):
+        error.args = (f"{error}\n  of {builder.origin[0]}",)
+    return error
+
+
 @contextmanager
 def origin_of(builder: Builder, node: Node) -> Iterator[None]:
     """New nodes get the lines of ``node``: a derivative comes from the line of what it differentiates. So do errors."""
@@ -45,9 +52,7 @@ def origin_of(builder: Builder, node: Node) -> Iterator[None]:
     try:
         yield
     except GraphError as error:
-        if builder.origin and "\n  of " not in str(error):
-            error.args = (f"{error}\n  of {builder.origin[0]}",)
-        raise
+        raise at_lines(error, builder)
     finally:
         builder.origin = saved
 
@@ -66,25 +71,31 @@ def vjp_nodes(outputs: Sequence[Node], cotangents: Sequence[Node | None], wrt: S
         if ct is not None and out in on_path:
             accumulate(table, out, ct)
     sources = set(wrt)
-    for node in reversed(path):
-        found = table.get(node)
-        if found is None:
-            continue
-        if isinstance(found, Node):
-            builder.add_adjoint(order, node, found)
-        if node in sources:
-            continue
-        if node.op is item:
-            accumulate_item(table, node, found)
-            continue
-        if node.op.vjp is None:
-            raise GraphError(f"{node.op.name} has no reverse-mode derivative")
-        with origin_of(builder, node):
+    saved = builder.origin
+    try:
+        for node in reversed(path):
+            found = table.get(node)
+            if found is None:
+                continue
+            if isinstance(found, Node):
+                builder.add_adjoint(order, node, found)
+            if node in sources:
+                continue
+            builder.origin = builder.lines.get(node, ())  # a derivative comes from the line of what it differentiates
+            if node.op is item:
+                accumulate_item(table, node, found)
+                continue
+            if node.op.vjp is None:
+                raise GraphError(f"{node.op.name} has no reverse-mode derivative")
             rule_ct = tuple(found) if isinstance(found, list) else found
             parts = node.op.vjp(rule_ct, node, *node.inputs, **dict(node.attrs))
             for operand, part in zip(node.inputs, parts, strict=True):
                 if part is not None and operand in on_path:
                     accumulate(table, operand, part)
+    except GraphError as error:
+        raise at_lines(error, builder)
+    finally:
+        builder.origin = saved
     result = [table.get(source) for source in wrt]
     return [r if isinstance(r, Node) else None for r in result]
 

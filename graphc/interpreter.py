@@ -50,20 +50,21 @@ def evaluate(graph: Graph, inputs: Sequence[Any], check: bool = False) -> list[n
     if check:
         for node, value in zip(graph.inputs, slots, strict=False):
             check_value(node, value)
-    for node, function, operands, attrs, place, layout, dying in program.steps:
-        if layout == WHOLE:
-            value = function(*[contiguous(slots[i]) for i in operands], **attrs)
-        else:
-            value = function(*[slots[i] for i in operands], **attrs)
-        if type(value) is tuple:
-            value = tuple([contiguous(v) for v in value])
-        elif layout != VIEW:
-            value = contiguous(value)
-        slots[place] = value
-        for slot in dying:
-            slots[slot] = None
-        if check:
-            check_value(node, value)
+    with np.errstate(all="ignore"):  # the meaning of an op is its values
+        for node, function, operands, attrs, place, layout, dying in program.steps:
+            if layout == WHOLE:
+                value = function(*[contiguous(slots[i]) for i in operands], **attrs)
+            else:
+                value = function(*[slots[i] for i in operands], **attrs)
+            if type(value) is tuple:
+                value = tuple([contiguous(v) for v in value])
+            elif layout != VIEW:
+                value = contiguous(value)
+            slots[place] = value
+            for slot in dying:
+                slots[slot] = None
+            if check:
+                check_value(node, value)
     return fresh([slots[k] for k in program.outputs], slots[: len(inputs)])
 
 

@@ -30,7 +30,7 @@ from graphc.types import DType, TensorType, TupleType, Type, dtype
 
 KINDS = (
     "input", "constant", "elementwise", "reduction", "contraction", "window", "movement", "indexing", "sort",
-    "linalg", "random", "control", "tuple",
+    "cumulative", "linalg", "random", "control", "tuple",
 )  # fmt: skip
 
 
@@ -55,6 +55,8 @@ class Op:
     scalar   elementwise: the body as a Python expression with ``{0} {1} …`` for operands and ``{attr}`` for attributes,
              valid on every code-generating backend.
     combine, identity   reductions: the scalar expression of two partial results, and ``identity(dtype) -> number``.
+    expand   ``expand(*inputs, **attrs)``: a node of other ops with the same meaning, for ops that no backend knows; the
+             pass ``expand_ops`` puts it in their place before fusion.
     facts    algebraic facts: commutative, associative, involution, idempotent, linear, constant-time …
     """
 
@@ -69,6 +71,7 @@ class Op:
     combine: str | None = None
     identity: Callable[[DType], Any] | None = None
     facts: frozenset[str] = frozenset()
+    expand: Callable[..., Node] | None = None
 
     def __call__(self, *inputs: Node, **attrs: Any) -> Node:
         """The node of this op on ``inputs`` in the current builder."""
@@ -110,25 +113,38 @@ class Array:
 
 def attribute_key(value: Any) -> Any:
     """A hashable key by exact meaning: ``0.0``, ``-0.0``, ``1``, ``True`` and NaN payloads stay apart."""
-    match value:
-        case bool() | None | str():
-            return (type(value).__name__, value)
-        case int():
-            return value
-        case float():
-            return ("float", struct.pack("<d", value))
-        case tuple():
-            return ("tuple", *map(attribute_key, value))
-        case Array():
-            return ("array", value.key)
-        case Graph():
-            return ("graph", value.digest)
-        case DType() | TensorType() | TupleType():
-            return value
-    raise GraphError(
-        f"{value!r} of type {type(value).__name__} cannot be a node attribute; attributes are None, bool, int, float, "
-        "str, element types, Array, Graph, and tuples of these"
-    )
+    key = _KEYS.get(type(value))
+    if key is None:
+        key = next((k for kind, k in _KEYS.items() if isinstance(value, kind)), None)
+    if key is None:
+        raise GraphError(
+            f"{value!r} of type {type(value).__name__} cannot be a node attribute; attributes are None, bool, int, float, "
+            "str, element types, Array, Graph, and tuples of these"
+        )
+    return key(value)
+
+
+def _named_key(value: Any) -> Any:
+    return (type(value).__name__, value)
+
+
+def _same_key(value: Any) -> Any:
+    return value
+
+
+#: type of an attribute → its key; subclasses (``np.float64`` of float) count as the first type they are instances of
+_KEYS: dict[type, Callable[[Any], Any]] = {
+    bool: _named_key,
+    type(None): _named_key,
+    str: _named_key,
+    int: _same_key,
+    float: lambda value: ("float", struct.pack("<d", value)),
+    tuple: lambda value: ("tuple", *[v if type(v) is int else attribute_key(v) for v in value]),
+    Array: lambda value: ("array", value.key),
+    DType: _same_key,
+    TensorType: _same_key,
+    TupleType: _same_key,
+}
 
 
 class Node:
@@ -251,6 +267,9 @@ class Graph(Inspectable):
         return f"<Graph {self.name}: {len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs>"
 
 
+_KEYS[Graph] = lambda value: ("graph", value.digest)
+
+
 def structural_digest(graph: Graph) -> str:
     number = {node: k for k, node in enumerate(graph.inputs)}
     sha = hashlib.sha256()
@@ -271,19 +290,20 @@ def topological(outputs: Iterable[Node], stop: Iterable[Node] = ()) -> list[Node
     done: set[Node] = set()
     barrier = set(stop)
     for root in outputs:
-        if root in done:
-            continue
         stack = [root]
         while stack:
             node = stack[-1]
-            waiting = [] if node in done or node in barrier else [i for i in node.inputs if i not in done]
-            if waiting:
-                stack.extend(reversed(waiting))
-                continue
-            stack.pop()
             if node not in done:
+                if node not in barrier:
+                    depth = len(stack)
+                    for operand in reversed(node.inputs):
+                        if operand not in done:
+                            stack.append(operand)
+                    if len(stack) > depth:
+                        continue
                 done.add(node)
                 order.append(node)
+            stack.pop()
     return order
 
 
@@ -352,7 +372,7 @@ class Builder:
         return Node(INPUT, (), (("name", "placeholder"), ("type", type)), type)
 
     def make(self, op: Op, inputs: tuple[Node, ...], attrs: Mapping[str, Any]) -> Node:
-        items = tuple(sorted(attrs.items()))
+        items = tuple(sorted(attrs.items())) if attrs else ()
         key = (op.name, inputs, tuple([(k, attribute_key(v)) for k, v in items]) if items else ())
         node = self._interned.get(key)
         if node is None:
@@ -372,7 +392,7 @@ class Builder:
 
     def record(self, node: Node) -> None:
         lines = self.origin if self.origin is not None else self.locate() if self.locate else ()
-        if lines:
+        if lines and self.lines.get(node) is not lines:
             self.add_lines(node, lines)
 
     def add_lines(self, node: Node, lines: tuple[Line, ...]) -> None:

@@ -23,6 +23,7 @@ around it, or of the whole array, or stopped. Shifting by c cancels out exactly,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -246,8 +247,8 @@ def build(found: Match, mapping: dict[Node, Node]) -> Node:
     if found.shift is not None:
         source = mapping.get(found.shift.source, found.shift.source)
         operands.append(ops.stop_gradient(without_axes(source, found.shift.places, x.type.shape, found.axes)))
-    body = body_graph(found, [o.type for o in operands])
-    rule = rule_graph(found, body)
+    body = body_graph(found.name, found.axes, tuple([o.type for o in operands]))
+    rule = rule_graph(found.name, found.axes, body)
     (result,) = ops.items(call(*operands, body=body, name=found.name, vjp=rule, custom=False))
     return ops.reshape_to(result, found.shape)
 
@@ -259,34 +260,34 @@ def without_axes(source: Node, places: Axes, shape: Sequence[int], axes: Axes) -
     return ops.broadcast(long, [shape[k] for k in kept], [kept.index(k) for k in places])
 
 
-def body_graph(found: Match, types: Sequence[TensorType]) -> Graph:
-    """``(x, c) -> result``, or ``x -> result`` without a shift."""
-    axes = found.axes
-    with Builder(found.name) as builder:
-        x, *rest = [builder.input(name, type) for name, type in zip("xc", types, strict=False)]
+@functools.lru_cache(maxsize=256)
+def body_graph(name: str, axes: Axes, types: tuple[TensorType, ...]) -> Graph:
+    """``(x, c) -> result``, or ``x -> result`` without a shift. One graph for all calls alike: it is hashed once."""
+    with Builder(name) as builder:
+        x, *rest = [builder.input(letter, type) for letter, type in zip("xc", types, strict=False)]
         s = ops.sub(x, ops.expand(rest[0], x, axes)) if rest else x
         e = ops.exp(s)
         total = ops.reduce_sum(e, axes=axes)
-        if found.name == "softmax":
+        if name == "softmax":
             result = ops.div(e, ops.expand(total, x, axes))
-        elif found.name == "log_softmax":
+        elif name == "log_softmax":
             result = ops.sub(s, ops.expand(ops.log(total), x, axes))
         else:
             result = ops.add(ops.log(total), rest[0]) if rest else ops.log(total)
         return builder.graph([result])
 
 
-def rule_graph(found: Match, body: Graph) -> Graph:
+@functools.lru_cache(maxsize=256)
+def rule_graph(name: str, axes: Axes, body: Graph) -> Graph:
     """``(x, c, y, ct) -> x̄, c̄``; y is the forward value itself, c̄ is zero."""
-    axes = found.axes
-    with Builder(f"{found.name}_rule") as builder:
+    with Builder(f"{name}_rule") as builder:
         x, *rest = [builder.input(n["name"], n.type) for n in body.inputs]
         y = builder.input("y", body.output_types[0])
         ct = builder.input("ct", body.output_types[0])
-        if found.name == "softmax":
+        if name == "softmax":
             inner = ops.reduce_sum(ops.mul(ct, y), axes=axes)
             adjoint = ops.mul(y, ops.sub(ct, ops.expand(inner, x, axes)))
-        elif found.name == "log_softmax":
+        elif name == "log_softmax":
             total = ops.reduce_sum(ct, axes=axes)
             adjoint = ops.sub(ct, ops.mul(ops.exp(y), ops.expand(total, x, axes)))
         else:

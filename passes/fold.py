@@ -14,7 +14,7 @@ from graphc.types import TensorType
 LIMIT = 1 << 16
 
 #: What runs at run time whatever is known of it: loops may be long, and a barrier keeps a computation where it is.
-_NEVER = frozenset({"barrier", "alias", "stop_gradient", "call", "cond", "scan", "while_loop", "broadcast_to"})
+_NEVER = frozenset({"barrier", "alias", "stop_gradient", "call", "cond", "scan", "while_loop", "broadcast_to", "view_as_complex"})
 
 #: Errors that kernels report. A node that raises one is left alone: it raises at run time, with the user's line.
 _RUNTIME_ERRORS = (IndexError, FloatingPointError, np.linalg.LinAlgError)
@@ -26,7 +26,8 @@ def fold_constants(graph: Graph) -> Graph:
     What is cheap to describe stays symbolic: a repeated constant (``broadcast_to``) and everything made from ``iota``.
     An array constant that repeats one number becomes such a ``broadcast_to``.
     """
-    return settled(map_bodies(graph, fold_constants), _fold)
+    with np.errstate(all="ignore"):
+        return settled(map_bodies(graph, fold_constants), _fold)
 
 
 def _fold(node: Node) -> Node | None:
@@ -80,17 +81,28 @@ def _value(x: Node) -> np.ndarray:
 
 
 def inline_calls(graph: Graph) -> Graph:
-    """``graph`` and the graphs in it with every ``call`` replaced by its body, those in the bodies too."""
+    """``graph`` and the graphs in it with every ``call`` replaced by its body, those in the bodies too.
+
+    Linear algebra that has an expansion (``solve``, ``det``) is replaced by it: factorisations are shared then.
+    """
 
     def rule(node: Node) -> Node | None:
         match node:
             case Node(ops.item, (Node(control.call, operands) as call,)):
                 return inlined(call["body"], operands)[node["index"]]
+            case Node(ops.item, (source,)) if _expands(source):
+                return source.op.expand(*source.inputs, **source.attributes())[node["index"]]  # type: ignore[misc]
+            case Node(op) if _expands(node) and isinstance(node.type, TensorType):
+                return op.expand(*node.inputs, **node.attributes())
         return None
 
-    while any(node.op is control.call for node in graph.nodes):
+    while any(node.op is control.call or _expands(node) for node in graph.nodes):
         graph = rewrite(graph, rule)
     return map_bodies(graph, inline_calls)
+
+
+def _expands(node: Node) -> bool:
+    return node.op.kind == "linalg" and node.op.expand is not None
 
 
 # ------------------------------------------------------------------------------------------------ dead nodes
