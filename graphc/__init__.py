@@ -10,7 +10,7 @@ if _os.path.isdir(_os.path.join(_root, "passes")) and _os.path.isfile(_os.path.j
     __path__.append(_root)
 
 from graphc import numpy, optim, random  # noqa: E402  (numpy fills the dispatch tables)
-from graphc import nn  # noqa: E402
+from graphc import nn, scipy  # noqa: E402
 from graphc.checking import check_grads  # noqa: E402
 from graphc.control import cond, fori_loop, scan, switch, while_loop  # noqa: E402
 from graphc.driver import compile, trace  # noqa: E402
@@ -35,6 +35,6 @@ __version__ = "0.1.0"
 __all__ = [
     "Executable", "Graph", "GraphError", "Spec", "TracerError", "TrainingStep", "UnsupportedError", "check_grads",
     "checkpoint", "compile", "cond", "custom_vjp", "draw", "fori_loop", "grad", "hessian", "hvp", "jacfwd", "jacobian",
-    "jacrev", "jvp", "load", "nn", "numpy", "optim", "random", "scan", "stop_gradient", "switch", "trace",
+    "jacrev", "jvp", "load", "nn", "numpy", "optim", "random", "scan", "scipy", "stop_gradient", "switch", "trace",
     "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip

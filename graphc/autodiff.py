@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from graphc.ir import Builder, Graph, GraphError, Node, current_builder, inline, topological
-from graphc.ops.arithmetic import add
-from graphc.ops.base import add_all, batched_operands, zeros
+from graphc.ops.arithmetic import add, select
+from graphc.ops.base import add_all, batched_operands, constant_value, zeros
 from graphc.ops.structure import item
 from graphc.types import TensorType, TupleType
 
@@ -88,7 +89,7 @@ def vjp_nodes(outputs: Sequence[Node], cotangents: Sequence[Node | None], wrt: S
             if node.op.vjp is None:
                 raise GraphError(f"{node.op.name} has no reverse-mode derivative")
             rule_ct = tuple(found) if isinstance(found, list) else found
-            parts = node.op.vjp(rule_ct, node, *node.inputs, **dict(node.attrs))
+            parts = parts_of(node, rule_ct)
             for operand, part in zip(node.inputs, parts, strict=True):
                 if part is not None and operand in on_path:
                     accumulate(table, operand, part)
@@ -100,9 +101,68 @@ def vjp_nodes(outputs: Sequence[Node], cotangents: Sequence[Node | None], wrt: S
     return [r if isinstance(r, Node) else None for r in result]
 
 
+def parts_of(node: Node, ct: Any) -> Sequence[Node | None]:
+    """The cotangents of the operands of ``node``.
+
+    A cotangent ``select(c, g, 0)`` passes elementwise ops inside the select, ``select(c, rule(g), 0)``: where c does not hold
+    there is no derivative, also where the rule has an infinite factor (``np.where(x > 0, np.sqrt(x), 0)`` at 0).
+    """
+    rule, attrs = node.op.vjp, dict(node.attrs)
+    assert rule is not None
+    if not isinstance(ct, Node) or ct.op is not select:
+        return rule(ct, node, *node.inputs, **attrs)
+    masks, inner = unmasked(ct)
+    behind = [(mask_behind(node, condition), side) for condition, side in masks]
+    kept = [(condition, side) for condition, side in behind if condition is not None]
+    if len(kept) < len(masks):
+        return rule(ct, node, *node.inputs, **attrs)
+    return [None if p is None else masked(kept, p) for p in rule(inner, node, *node.inputs, **attrs)]
+
+
+def mask_behind(node: Node, condition: Node) -> Node | None:
+    """A condition on the result of ``node`` as one on its operands, where it is."""
+    if node.op.kind == "elementwise":
+        return condition
+    if node.op.name in ("reshape", "transpose"):
+        return node.op.vjp(condition, node, *node.inputs, **dict(node.attrs))[0]  # type: ignore[misc]
+    repeated = node.op.name == "broadcast_to" and condition.op is node.op and condition["axes"] == node["axes"]
+    return condition.inputs[0] if repeated else None
+
+
+def unmasked(ct: Node) -> tuple[list[tuple[Node, bool]], Node]:
+    """The conditions under which ``ct`` is not 0, outermost first with the branch they choose, and what it is there."""
+    masks: list[tuple[Node, bool]] = []
+    while ct.op is select:
+        condition, x, y = ct.inputs
+        if constant_value(y) == 0:
+            masks.append((condition, True))
+            ct = x
+        elif constant_value(x) == 0:
+            masks.append((condition, False))
+            ct = y
+        else:
+            break
+    return masks, ct
+
+
+def masked(masks: Sequence[tuple[Node, bool]], ct: Node) -> Node:
+    for condition, side in reversed(masks):
+        ct = select(condition, ct, zeros(ct.type)) if side else select(condition, zeros(ct.type), ct)
+    return ct
+
+
+def summed(x: Node, y: Node) -> Node:
+    """``x + y``; of two cotangents under the same conditions it is one under these."""
+    if x.op is select and y.op is select and x.inputs[0] is y.inputs[0]:
+        (masks, one), (others, other) = unmasked(x), unmasked(y)
+        if masks == others and masks:
+            return masked(masks, add(one, other))
+    return add(x, y)
+
+
 def accumulate(table: dict[Node, Cotangent], node: Node, ct: Node) -> None:
     have = table.get(node)
-    table[node] = add(have, ct) if isinstance(have, Node) else ct
+    table[node] = summed(have, ct) if isinstance(have, Node) else ct
 
 
 def accumulate_item(table: dict[Node, Cotangent], node: Node, ct: Cotangent) -> None:

@@ -31,8 +31,9 @@ def check_grads(
     atol, rtol  tolerances; None: 1e-6 for float64, 3e-2 for float32.
     modes       ``"fwd"`` (jvp), ``"rev"`` (vjp) or both.
 
-    Arguments and results are any pytrees; the derivatives are taken by all float leaves of ``args``, in a random direction
-    (the same at every call). ``fn`` is called on plain arrays for the differences, so that what was traced is held against
+    Arguments and results are any pytrees; the derivatives are taken by all float and complex leaves of ``args``, in a random
+    direction (the same at every call). For complex numbers ⟨x, y⟩ is the real part of Σ xy, without a conjugate, as
+    cotangents are meant in JAX. ``fn`` is called on plain arrays for the differences, so that what was traced is held against
     what NumPy computes.
 
     >>> check_grads(lambda x: np.sin(x) * x, (np.array([0.3, 2.0]),))
@@ -48,28 +49,28 @@ def check_grads(
         raise ValueError(f"check_grads: modes are 'fwd' and 'rev', not {sorted(unknown)}")
     function, point = float_function(fn, args)
     if not point:
-        raise TypeError("check_grads: there is no float among the arguments")
+        raise TypeError("check_grads: there is no float among the arguments, real or complex")
     coarsest = min((dtype(x.dtype) for x in point), key=_precision)
-    tolerance = _SCALES[coarsest.name][1]
+    tolerance = _SCALES[coarsest.real.name][1]
     limits = (tolerance if atol is None else atol, tolerance if rtol is None else rtol)
     _check(function, point, order, limits, tuple(modes), np.random.default_rng(0), ())
 
 
 def _precision(element: DType) -> int:
-    return list(_SCALES)[::-1].index(element.name)
+    return list(_SCALES)[::-1].index(element.real.name)
 
 
 def float_function(fn: Callable[..., Any], args: Sequence[Any]) -> tuple[Floats, list[np.ndarray]]:
-    """``fn`` as a function from its float leaves to its float results, and those leaves."""
+    """``fn`` as a function from its float and complex leaves to its float and complex results, and those leaves."""
     leaves, tree = flatten(tuple(args))
     arrays = [v if callable(v) or isinstance(v, str) else np.asarray(v) for v in leaves]
-    places = [k for k, a in enumerate(arrays) if isinstance(a, np.ndarray) and dtype(a.dtype).is_float]
+    places = [k for k, a in enumerate(arrays) if isinstance(a, np.ndarray) and dtype(a.dtype).is_inexact]
 
     def function(*floats: Any) -> list[Any]:
         full = list(leaves)
         for k, value in zip(places, floats, strict=True):
             full[k] = value
-        return [v for v in flatten(fn(*unflatten(tree, full)))[0] if dtype(np.result_type(v)).is_float]
+        return [v for v in flatten(fn(*unflatten(tree, full)))[0] if dtype(np.result_type(v)).is_inexact]
 
     return function, [arrays[k] for k in places]
 
@@ -123,16 +124,25 @@ def _reverse(function: Floats, like: list[np.ndarray], rng: np.random.Generator)
 def _direction(like: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random numbers in the type of ``like``, none of them near 0."""
     signs = rng.integers(0, 2, like.shape) * 2 - 1
-    return np.asarray(signs * rng.uniform(0.5, 1.5, like.shape)).astype(like.dtype)
+    found = np.asarray(signs * rng.uniform(0.5, 1.5, like.shape))
+    if like.dtype.kind == "c":
+        found = found * np.exp(1j * rng.uniform(0, np.pi, like.shape))
+    return found.astype(like.dtype)
+
+
+def _wide(value: Any) -> np.ndarray:
+    """``value`` in float64, or complex128."""
+    array = np.asarray(value)
+    return np.asarray(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64))
 
 
 def differences(function: Floats, point: Sequence[np.ndarray], direction: Sequence[np.ndarray]) -> list[np.ndarray]:
     """J v by central differences."""
-    scale = max([float(np.abs(x.astype(np.float64)).max(initial=0)) for x in point] + [1.0])
-    step = scale * max(_SCALES[dtype(x.dtype).name][0] for x in point)
+    scale = max([float(np.abs(_wide(x)).max(initial=0)) for x in point] + [1.0])
+    step = scale * max(_SCALES[dtype(x.dtype).real.name][0] for x in point)
     ahead, behind = (
         [
-            np.asarray(y, np.float64)
+            _wide(y)
             for y in function(
                 *[(x + np.asarray(sign * step * v)).astype(x.dtype) for x, v in zip(point, direction, strict=True)]
             )
@@ -143,9 +153,7 @@ def differences(function: Floats, point: Sequence[np.ndarray], direction: Sequen
 
 
 def _inner(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> np.ndarray:
-    return np.asarray(
-        sum(float(np.vdot(x.astype(np.float64), y.astype(np.float64))) for x, y in zip(xs, ys, strict=True))
-    )
+    return np.asarray(sum(float(np.sum(_wide(x) * _wide(y)).real) for x, y in zip(xs, ys, strict=True)))
 
 
 def _size(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> float:
@@ -154,7 +162,7 @@ def _size(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> float:
 
 
 def _compare(message: str, have: np.ndarray, want: np.ndarray, limits: tuple[float, float], scale: float = 0.0) -> None:
-    have, want = have.astype(np.float64), np.asarray(want, np.float64)
+    have, want = _wide(have), _wide(want)
     atol, rtol = limits
     # A difference quotient has an error relative to the largest numbers around it.
     largest = float(np.abs(want).max(initial=0)) if np.isfinite(want).all() else 0.0
@@ -165,4 +173,4 @@ def _compare(message: str, have: np.ndarray, want: np.ndarray, limits: tuple[flo
 
 
 def _text(value: np.ndarray) -> str:
-    return repr(float(value)) if value.ndim == 0 else np.array2string(value, threshold=20, precision=8)
+    return repr(value.item()) if value.ndim == 0 else np.array2string(value, threshold=20, precision=8)

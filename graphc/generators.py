@@ -77,7 +77,7 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
         elif value.__closure__ is not None:  # transforms hold the user's function
             yield from ((cell_name, v) for cell_name, v in cells(value) if callable(v))
     elif isinstance(value, types.MethodType):
-        yield f"{value.__func__.__qualname__}", value.__func__
+        yield getattr(value.__func__, "__qualname__", type(value.__func__).__name__), value.__func__
         yield type(value.__self__).__name__, value.__self__
     elif isinstance(value, functools.partial):
         yield getattr(value.func, "__name__", "partial"), value.func

@@ -56,7 +56,7 @@ class Op:
              valid on every code-generating backend.
     combine, identity   reductions: the scalar expression of two partial results, and ``identity(dtype) -> number``.
     expand   ``expand(*inputs, **attrs)``: a node of other ops with the same meaning, for ops that no backend knows; the
-             pass ``expand_ops`` puts it in their place before fusion.
+             pass ``expand_ops`` puts it in their place before fusion. For tuple results it returns a tuple of nodes.
     facts    algebraic facts: commutative, associative, involution, idempotent, linear, constant-time …
     """
 
@@ -71,7 +71,7 @@ class Op:
     combine: str | None = None
     identity: Callable[[DType], Any] | None = None
     facts: frozenset[str] = frozenset()
-    expand: Callable[..., Node] | None = None
+    expand: Callable[..., Any] | None = None
 
     def __call__(self, *inputs: Node, **attrs: Any) -> Node:
         """The node of this op on ``inputs`` in the current builder."""

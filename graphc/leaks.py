@@ -5,11 +5,13 @@ Every message names what happened, the user's line and expression, and the remed
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 import threading
 from typing import NoReturn
 
-from graphc.location import expression, operation, user_frame, where
+from graphc.location import expression, operation, scipy_module, user_frame, where
 
 
 class TracerError(TypeError):
@@ -69,8 +71,16 @@ def running() -> tuple[str, str]:
 
 def refuse_number(type: object) -> NoReturn:
     """A traced value was asked for its numbers, by ``__array__`` or ``__float__``; the bytecode tells what for."""
+    if called_by("_vectorize_call", "_get_ufunc_and_otypes"):
+        refuse(
+            f"np.vectorize would call its function with one number of a traced {type} after the other",
+            "call the function on the arrays themselves, or write graphc.vmap(f)(x) where it takes numbers",
+        )
     doing, text = running()
-    if doing == "STORE_SUBSCR" or re.search(r"\.(__setitem__|fill|itemset|put)\s*\(", text):
+    module = scipy_module()
+    if module is not None:
+        refuse(f"{module} asks for the numbers of a traced {type}", scipy_remedy(module, text))
+    if doing == "STORE_SUBSCR" or re.search(r"\.(__setitem__|fill|fill_diagonal|itemset|put)\s*\(", text):
         refuse(f"a traced {type} would be written into a NumPy array", f"{_FILL}; or {_BUILD}")
     if doing == "BINARY_SUBSCR":
         refuse(
@@ -79,6 +89,32 @@ def refuse_number(type: object) -> NoReturn:
         )
     what, remedy = call_remedy(text)
     refuse(f"{what} a traced {type}, which {'are' if 'numbers' in what else 'is'} not known while tracing", remedy)
+
+
+def scipy_remedy(module: str, text: str) -> str:
+    """Which function of graphc.scipy to write for a call of one that SciPy has written in Python."""
+    called = re.match(r"[\w.]*?(\w+(?:\.\w+)?)\s*\(", text)
+    names = called[1].split(".") if called else []
+    ours = importlib.import_module("graphc.scipy")
+    place = getattr(ours, module.split(".")[-1], None)
+    known = [n for n in names if n in getattr(place, "__all__", ())]
+    if known:
+        shown = ".".join(names[names.index(known[0]) :])
+        return f"write graphc.{module}.{shown}, which works on traced and on plain arrays"
+    have = f"; graphc.{module} has {', '.join(place.__all__)}" if place is not None else ""
+    return f"write it with functions that are traced, or compute it outside the traced function and pass the result{have}"
+
+
+def called_by(*names: str) -> bool:
+    """Whether one of these functions of NumPy's asks, itself or through a comprehension."""
+    frame = sys._getframe(2)
+    for _ in range(4):
+        if frame is None:
+            return False
+        if frame.f_code.co_name in names and "numpy" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def call_remedy(text: str) -> tuple[str, str]:

@@ -20,11 +20,13 @@ from graphc.ir import Line
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _ROOT = os.path.dirname(os.path.dirname(_HERE)) + os.sep
+SCIPY = os.path.join(os.path.dirname(os.path.dirname(np.__file__)), "scipy") + os.sep  # it lies beside NumPy
 _INTERNAL = (
     _HERE,
     _ROOT + "passes" + os.sep,
     _ROOT + "backends" + os.sep,
     os.path.dirname(np.__file__) + os.sep,
+    SCIPY,
     "<frozen",
     "<__array_function__",
 )
@@ -46,6 +48,17 @@ def user_frame() -> FrameType | None:
     while frame is not None and (known(frame.f_code) or is_internal(frame.f_code)):
         frame = frame.f_back
     return frame
+
+
+def scipy_module() -> str | None:
+    """The package of SciPy (``scipy.stats``) that the user's running line has called and that called back."""
+    frame: FrameType | None = sys._getframe(1)
+    found = None
+    while frame is not None and is_internal(frame.f_code):
+        if frame.f_code.co_filename.startswith(SCIPY):
+            found = ".".join(frame.f_globals.get("__name__", "scipy").split(".")[:2])
+        frame = frame.f_back
+    return found
 
 
 def user_lines() -> tuple[Line, ...]:

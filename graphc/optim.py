@@ -48,7 +48,10 @@ def number(value: Any) -> Any:
 
 
 def leafwise(function: Callable[..., tuple], count: int, grads: Any, params: Any, *states: Any) -> tuple[Any, ...]:
-    """``function(g, p, *state)`` for every leaf: a tuple of ``count`` trees that nest as the parameters."""
+    """``function(g, p, *state)`` for every leaf: a tuple of ``count`` trees that nest as the parameters.
+
+    Of complex parameters ``g`` is the conjugate of the gradient, the direction in which the loss grows most.
+    """
     leaves, structure = flatten(params)
     others = []
     for name, tree in (("gradients do", grads), *[("optimizer state does", s) for s in states]):
@@ -57,7 +60,7 @@ def leafwise(function: Callable[..., tuple], count: int, grads: Any, params: Any
             raise TypeError(f"the {name} not nest as the parameters: {difference(structure, given)}")
         others.append([v if hasattr(v, "dtype") else np.asarray(v) for v in values])
     arrays = [p if hasattr(p, "dtype") else np.asarray(p) for p in leaves]
-    results = [function(g, p, *rest) for p, g, *rest in zip(arrays, *others, strict=True)]
+    results = [function(np.conj(g), p, *rest) for p, g, *rest in zip(arrays, *others, strict=True)]
     return tuple(unflatten(structure, [r[k] for r in results]) for k in range(count))
 
 
@@ -142,7 +145,7 @@ def adaptive(
         def one(g: Any, p: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
             g = decayed(g, p, coupled)
             m = b1 * m + (1 - b1) * g
-            v = b2 * v + (1 - b2) * (g * g)
+            v = b2 * v + (1 - b2) * (g * np.conj(g))
             lr = rate(learning_rate, step, p)
             scale = (1 / first).astype(p.dtype) * lr
             root = np.sqrt(v * (1 / second).astype(p.dtype))
@@ -167,7 +170,7 @@ def rmsprop(
 
     def update(grads: Any, state: Any, params: Any, step: Any) -> tuple[Any, Any]:
         def one(g: Any, p: Any, v: Any, u: Any) -> tuple[Any, Any, Any]:
-            v = decay * v + (1 - decay) * (g * g)
+            v = decay * v + (1 - decay) * (g * np.conj(g))
             move = g / (np.sqrt(v) + eps)
             u = momentum * u + move if momentum else u
             return p - rate(learning_rate, step, p) * (u if momentum else move), v, u
@@ -188,7 +191,7 @@ def adagrad(learning_rate: float | Schedule = 1e-2, eps: float = 1e-10) -> Optim
 
     def update(grads: Any, state: Any, params: Any, step: Any) -> tuple[Any, Any]:
         def one(g: Any, p: Any, s: Any) -> tuple[Any, Any]:
-            s = s + g * g
+            s = s + g * np.conj(g)
             return p - rate(learning_rate, step, p) * g / (np.sqrt(s) + eps), s
 
         new, total = leafwise(one, 2, grads, params, state["sum"])
@@ -207,7 +210,7 @@ def global_norm(tree: Any) -> Any:
     for leaf in tree_leaves(tree):
         leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
         wide = leaf.astype(np.float32) if leaf.dtype.itemsize == 2 else leaf
-        total = (wide * wide).sum() + total
+        total = (wide * np.conj(wide)).real.sum() + total
     return np.sqrt(total)
 
 

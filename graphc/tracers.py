@@ -18,8 +18,11 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -28,7 +31,7 @@ from graphc import leaks, ops
 from graphc.ir import INPUT, Builder, Graph, GraphError, Node
 from graphc.leaks import TracerError, UnsupportedError, refuse
 from graphc.location import operand_texts, place, user_frame, user_lines, where
-from graphc.promotion import common_type, resolved_loop, same_kind
+from graphc.promotion import common_type, element_of, resolved_loop, same_kind
 from graphc.tree import flatten
 from graphc.types import DType, TensorType, bool_, dtype, f32, f64, i64
 
@@ -152,6 +155,18 @@ def is_weak_scalar(value: Any) -> bool:
     return type(value) in (bool, int, float, complex)
 
 
+_DISCARDED = "Casting complex values to real discards the imaginary part"
+
+
+def user_stacklevel() -> int:
+    """The level at which a warning raised by the caller names the user's line."""
+    user, level = user_frame(), 1
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not user:
+        frame, level = frame.f_back, level + 1
+    return level if frame is not None else 2
+
+
 def to_node(value: Any, to: DType | None = None) -> Node:
     """``value`` (tracer, array, scalar, nested list of numbers) as a node of the current trace, cast to ``to``."""
     trace = current_trace()
@@ -161,7 +176,11 @@ def to_node(value: Any, to: DType | None = None) -> Node:
         raise RuntimeError("to_node outside a trace")
     if isinstance(value, Tracer):
         node = trace.node(value)
-        return node if to is None else ops.convert(node, to)
+        if to is None:
+            return node
+        if node.type.dtype.kind == "c" and to.kind in "iuf":
+            warnings.warn(_DISCARDED, np.exceptions.ComplexWarning, stacklevel=user_stacklevel())
+        return ops.convert(node, to)
     if isinstance(value, Node):
         return value if to is None else ops.convert(value, to)
     if isinstance(value, (list, tuple)) and any(map(is_tracer, flatten(list(value))[0])):
@@ -348,15 +367,49 @@ def located(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 # ------------------------------------------------------------------------------------------------ ufuncs
 
 
-def apply_ufunc(ufunc: Any, *inputs: Any, dtype_: Any = None, casting: str = "same_kind") -> Any:
+def apply_ufunc(
+    ufunc: Any, *inputs: Any, dtype_: Any = None, casting: str = "same_kind", signature: Any = None
+) -> Any:
     """A NumPy ufunc on tracers: NumPy's own loop resolution gives the types, the table gives the nodes."""
     special = FUNCTIONS.get(ufunc)
     if special is not None:
         return located(special, *inputs)
     rule = UFUNCS.get(ufunc) or NAMED_UFUNCS.get(ufunc.__name__)
     if rule is None:
-        raise UnsupportedError(f"graphc does not trace the ufunc {ufunc.__name__} (at {where()})")
+        refuse_ufunc(ufunc)
+    if signature is not None:
+        dtype_ = loop_signature(ufunc, signature, dtype_)
     return located(_apply_ufunc, ufunc, rule, inputs, dtype_, casting)
+
+
+def refuse_ufunc(ufunc: Any) -> NoReturn:
+    """Raise UnsupportedError for a ufunc without a rule, with what to write instead."""
+    reason = LEFT_OUT.get(ufunc)
+    if reason is None and all(set(loop) <= set("O->") for loop in ufunc.types):
+        reason = (
+            "np.frompyfunc calls a Python function with one number after the other; call that function on the traced arrays "
+            "themselves, or write graphc.vmap(f)(x) where it takes numbers"
+        )
+    raise UnsupportedError(f"graphc does not trace the ufunc {ufunc.__name__} (at {where()}): {reason or _OUTSIDE}")
+
+
+def loop_signature(ufunc: Any, signature: Any, dtype_: Any) -> tuple[Any, ...]:
+    """The types of the loop that ``signature=`` asks for: ``"dd->d"``, or a tuple of types and None."""
+    if dtype_ is not None:
+        raise TypeError("cannot specify both 'signature' and 'dtype'")
+    count = ufunc.nin + ufunc.nout
+    if isinstance(signature, str):
+        parts = signature.replace("->", "")
+        if len(parts) != count or "->" not in signature and len(parts) != 1:
+            raise ValueError(f"a type-string for {ufunc.__name__} is 1 typecode or {ufunc.nin} '->' {ufunc.nout} typecodes")
+        signature = tuple(parts)
+    if not isinstance(signature, tuple):
+        raise TypeError("the signature object to ufunc must be a string or a tuple.")
+    if len(signature) == 1:
+        signature = (None,) * ufunc.nin + signature * ufunc.nout
+    if len(signature) != count:
+        raise ValueError(f"a type-tuple must be specified of length {count} for ufunc {ufunc.__name__!r}")
+    return tuple(None if t is None else dtype(t) for t in signature)
 
 
 def _apply_ufunc(ufunc: Any, rule: Callable[..., Any], inputs: Sequence[Any], dtype_: Any, casting: str) -> Any:
@@ -424,7 +477,8 @@ def loop_types(ufunc: Any, inputs: Sequence[Any], dtype_: Any, casting: str) -> 
     found = _loops.get(key)
     if found is None:
         try:
-            types = resolved_loop(ufunc, given, None if dtype_ is None else dtype(dtype_), casting)
+            wanted = dtype_ if dtype_ is None or isinstance(dtype_, tuple) else element_of(dtype_)
+            types = resolved_loop(ufunc, given, wanted, casting)
             found = _loops[key] = types, f64 in types and f32 in given and ufunc not in COMPARISONS
         except TypeError as error:
             names = ", ".join(str(v._node.type) if isinstance(v, Tracer) else type(v).__name__ for v in inputs)
@@ -504,18 +558,18 @@ def refuse_scalar_input(target: Tracer, ufunc: Any) -> None:
         )
 
 
-def cast_back(ufunc: Any, target: Tracer, result: Tracer) -> Node:
+def cast_back(ufunc: Any, target: Tracer, result: Tracer, casting: str = "same_kind") -> Node:
     """``result`` in the type of the array that it is written to: NumPy's rule for ``out=``."""
     if result.shape != target.shape:
         raise GraphError(
             f"{ufunc.__name__} in place: the result {result._node.type} does not fit into {target._node.type} (at {where()})"
         )
-    check_cast(ufunc, result._node.type.dtype, target._node.type.dtype)
+    check_cast(ufunc, result._node.type.dtype, target._node.type.dtype, casting)
     return ops.convert(to_node(result), target._node.type.dtype)
 
 
-def check_cast(ufunc: Any, have: DType, want: DType) -> None:
-    if not same_kind(have, want):
+def check_cast(ufunc: Any, have: DType, want: DType, casting: str = "same_kind") -> None:
+    if not (same_kind(have, want) if casting == "same_kind" else np.can_cast(have.numpy, want.numpy, casting)):  # type: ignore[arg-type]
         raise GraphError(
             f"{ufunc.__name__} in place: {have} cannot be written into an array of {want} (at {where()}); "
             f"write x = x.astype({have.numpy.name!r}) first"
@@ -575,6 +629,22 @@ class Tracer:
     def __class__(self) -> Any:
         """``isinstance(x, np.ndarray)`` is true, so that code which asks before it works on arrays goes the right way."""
         return np.ndarray
+
+    @property
+    def real(self) -> Any:
+        return located(METHODS["real"], self)
+
+    @real.setter
+    def real(self, value: Any) -> None:
+        located(METHODS["set_part"], self, "real", value)
+
+    @property
+    def imag(self) -> Any:
+        return located(METHODS["imag"], self)
+
+    @imag.setter
+    def imag(self, value: Any) -> None:
+        located(METHODS["set_part"], self, "imag", value)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -650,6 +720,15 @@ class Tracer:
         return lambda *args, **kwargs: called(f"the method {name}", method, self, *args, **kwargs)
 
     # -- changing in place
+    @property
+    def flat(self) -> Any:
+        """The elements in C order, read and written by one index."""
+        return located(METHODS["flat"], self)
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        located(METHODS["set_flat"], self, value)
+
     def _is_array(self) -> bool:
         """Whether this is an array, which can be changed, rather than a scalar."""
         return bool(self._node.type.shape)
@@ -670,19 +749,11 @@ class Tracer:
         for target in targets:
             if target is not None and not isinstance(target, Tracer):
                 refuse_out(ufunc.__name__)
-        if method != "__call__":
-            handler = METHODS.get(f"ufunc.{method}")
-            if handler is None:
-                raise UnsupportedError(f"np.{ufunc.__name__}.{method} is not traced (at {where()})")
-            result = called(f"np.{ufunc.__name__}.{method}", handler, ufunc, *inputs, **kwargs)
-            return result if not targets else METHODS["write_out"](ufunc, targets, result, True)
-        where_ = kwargs.pop("where", True)
-        if where_ is not True and not targets:
-            raise UnsupportedError(
-                f"np.{ufunc.__name__}(where=...) without out= leaves numbers undefined (at {where()}); write np.where"
-            )
-        result = call_ufunc(ufunc, inputs, kwargs)
-        return result if not targets else METHODS["write_out"](ufunc, targets, result, where_)
+        if method == "__call__":
+            return call_ufunc(ufunc, inputs, targets, kwargs)
+        if targets:
+            kwargs["out"] = targets
+        return called(f"np.{ufunc.__name__}.{method}", METHODS[f"ufunc.{method}"], ufunc, *inputs, **kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         handler = FUNCTIONS.get(function)
@@ -708,7 +779,10 @@ class Tracer:
         leaks.refuse_number(self._node.type)
 
     def __complex__(self) -> NoReturn:
-        refuse(f"complex() needs the number of a traced {self._node.type}", "graphc has no complex arithmetic yet")
+        refuse(
+            f"complex() needs the number of a traced {self._node.type}, which is not known while tracing",
+            "write x + 0j, or x.astype(complex), to convert it inside the program",
+        )
 
     def __int__(self) -> NoReturn:
         refuse(
@@ -824,15 +898,35 @@ def refuse_ambiguous(node: Node) -> NoReturn:
     )
 
 
-def call_ufunc(ufunc: Any, inputs: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def call_ufunc(ufunc: Any, inputs: Sequence[Any], targets: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """``ufunc(*inputs, out=targets, **kwargs)``. The layout in memory (``order``) and subclasses do not matter."""
+    kwargs = {k: v for k, v in kwargs.items() if k not in ("order", "subok")}
+    mask, casting = kwargs.pop("where", True), kwargs.pop("casting", "same_kind")
+    if not (isinstance(mask, (bool, np.bool_)) and mask):
+        inputs = chosen_by_mask(ufunc, mask, inputs, targets)
     special = FUNCTIONS.get(ufunc)
     if special is not None:
-        return called(f"np.{ufunc.__name__}", special, *inputs, **kwargs)
-    casting, element = kwargs.pop("casting", "same_kind"), kwargs.pop("dtype", None)
-    kwargs = {k: v for k, v in kwargs.items() if (k, v) not in (("order", "K"), ("subok", True))}
-    if kwargs:
-        raise UnsupportedError(f"np.{ufunc.__name__} with {', '.join(kwargs)}= is not traced (at {where()})")
-    return apply_ufunc(ufunc, *inputs, dtype_=element, casting=casting)
+        result = called(f"np.{ufunc.__name__}", special, *inputs, **kwargs)
+    else:
+        element, signature = kwargs.pop("dtype", None), kwargs.pop("signature", kwargs.pop("sig", None))
+        if kwargs:
+            raise UnsupportedError(f"np.{ufunc.__name__} with {', '.join(kwargs)}= is not traced (at {where()})")
+        result = apply_ufunc(ufunc, *inputs, dtype_=element, casting=casting, signature=signature)
+    return result if not targets else METHODS["write_out"](ufunc, targets, result, mask, casting)
+
+
+def chosen_by_mask(ufunc: Any, mask: Any, inputs: Sequence[Any], targets: Sequence[Any]) -> Sequence[Any]:
+    """The inputs of a call with ``where=mask``, harmless numbers where it does not hold."""
+    if not targets or any(t is None for t in targets):
+        raise UnsupportedError(
+            f"np.{ufunc.__name__}(where=...) without out= leaves numbers undefined (at {where()}); write np.where"
+        )
+    if element_type(mask) is not bool_:
+        raise TypeError(
+            f"Cannot cast array data from {np.dtype(element_type(mask).numpy)!r} to {np.dtype(bool)!r} according to the rule "
+            "'safe'"
+        )
+    return [METHODS["ufunc.guarded"](ufunc, mask, v) for v in inputs]
 
 
 def called(name: str, handler: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -161,7 +161,7 @@ def or_zeros(nodes: Sequence[Node | None], like: Sequence[Node]) -> list[Node]:
 
 
 def value_and_grad(
-    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
 ) -> Callable[..., Any]:
     """The value of a scalar function and its gradient by the arguments at ``argnums``.
 
@@ -169,15 +169,19 @@ def value_and_grad(
     where ``argnums`` is a sequence). With ``has_aux`` the function returns ``(loss, aux)`` and the result is
     ``((loss, aux), gradient)``. Raises TypeError where the loss is no real scalar or an argument is no float.
 
+    The gradient by a complex z = x + iy is ∂L/∂x - i ∂L/∂y, as in JAX: steepest descent follows its conjugate. With
+    ``holomorphic`` arguments and loss are complex, and the result is the complex derivative.
+
     >>> value_and_grad(lambda w: (w ** 2).sum())(np.array([1.0, 2.0]))
     (array(5.), array([2., 4.]))
     """
 
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
         call, wrt, trees, single = isolate_arguments(args, argnums, "grad")
+        check_holomorphic("grad", holomorphic, wrt)
         result = fun(*call, **kwargs)
         loss, aux = split_aux(result, has_aux)
-        node = scalar_loss(loss)
+        node = scalar_loss(loss, holomorphic)
         node, aux_leaves, aux_tree = lift_outputs(node, aux, wrt)
         gradient = located(vjp_nodes, [node], [ops.full(node.type, 1)], wrt)
         value = wrap(node)
@@ -218,7 +222,17 @@ def split_aux(result: Any, has_aux: bool) -> tuple[Any, Any]:
     return result
 
 
-def scalar_loss(loss: Any) -> Node:
+def check_holomorphic(name: str, holomorphic: bool, nodes: Sequence[Node], what: str = "arguments") -> None:
+    """Complex derivatives need complex arguments and results."""
+    for node in nodes:
+        if holomorphic and node.type.dtype.kind != "c":
+            raise TypeError(
+                f"{name} with holomorphic=True needs complex {what}, this one is {node.type}; convert it with "
+                ".astype(complex), or leave holomorphic=True out"
+            )
+
+
+def scalar_loss(loss: Any, holomorphic: bool = False) -> Node:
     if isinstance(loss, (tuple, list, dict)) or loss is None:
         raise TypeError(
             f"grad needs a function that returns one scalar, this one returned a {type(loss).__name__}; "
@@ -230,12 +244,17 @@ def scalar_loss(loss: Any) -> Node:
             f"grad needs a scalar loss, this one is {node.type} (at {where()}); reduce it with .sum() or .mean(), or use "
             "graphc.jacobian"
         )
-    if not node.type.dtype.is_float:
-        raise TypeError(f"grad needs a real floating loss, this one is {node.type}")
+    if holomorphic:
+        check_holomorphic("grad", True, [node], "losses")
+    elif not node.type.dtype.is_float:
+        remedy = "; take its real part or np.abs, or give holomorphic=True" if node.type.dtype.kind == "c" else ""
+        raise TypeError(f"grad needs a real floating loss, this one is {node.type}{remedy}")
     return node
 
 
-def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def grad(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable[..., Any]:
     """The gradient of a scalar function by the arguments at ``argnums``; with ``has_aux``: ``(gradient, aux)``.
 
     >>> f = lambda x, y, z: (x + y) * (x + z)
@@ -243,8 +262,14 @@ def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     [-3.0, -6.0, 3.0]
     >>> float(grad(grad(lambda x: x ** 3))(2.0))
     12.0
+
+    By a complex argument z = x + iy it is ∂L/∂x - i ∂L/∂y, as in JAX; ``holomorphic`` asks for the derivative of a complex
+    function instead:
+
+    >>> complex(grad(lambda z: np.abs(z) ** 2)(3 + 4j)), complex(grad(lambda z: z ** 2, holomorphic=True)(3 + 4j))
+    ((6-8j), (6+8j))
     """
-    both = value_and_grad(fun, argnums, has_aux)
+    both = value_and_grad(fun, argnums, has_aux, holomorphic)
 
     def grad_of(*args: Any, **kwargs: Any) -> Any:
         value, gradient = both(*args, **kwargs)
@@ -296,7 +321,9 @@ def matching_nodes(name: str, values: Any, like: Sequence[Node], tree: Tree) -> 
     nodes = []
     for leaf, node, path in zip(leaves, like, tree.paths, strict=True):
         made = to_node(leaf)
-        if made.type.shape != node.type.shape or made.type.dtype.is_inexact and not node.type.dtype.is_inexact:
+        kinds = made.type.dtype.kind, node.type.dtype.kind
+        misfit = made.type.dtype.is_inexact and not node.type.dtype.is_inexact or kinds[0] == "c" != kinds[1]
+        if made.type.shape != node.type.shape or misfit:
             raise TypeError(f"{name} {f'at {path!r} ' if path else ''}should be {node.type}, not {made.type}")
         nodes.append(ops.convert(made, node.type.dtype))
     return nodes
@@ -441,11 +468,12 @@ def batch_size(nodes: Sequence[Any], axes: Sequence[int | None]) -> int:
 # ------------------------------------------------------------------------------------------------ Jacobians
 
 
-def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, holomorphic: bool = False) -> Callable[..., Any]:
     """The Jacobian by reverse mode: one vmapped pullback over the unit vectors of the output.
 
     For each output leaf of shape ``o`` and argument leaf of shape ``i`` an array of shape ``o + i``, nested as the
-    output, then as the argument. The graph does not grow with the number of outputs.
+    output, then as the argument. The graph does not grow with the number of outputs. Complex outputs need
+    ``holomorphic`` (and complex arguments).
 
     >>> jacrev(lambda x: x * x)(np.array([1.0, 2.0]))
     array([[2., 0.],
@@ -454,7 +482,8 @@ def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
 
     def jacrev_of(*args: Any, **kwargs: Any) -> Any:
         call, wrt, trees, single = isolate_arguments(args, argnums, "jacrev")
-        nodes, out_tree = float_outputs(fun(*call, **kwargs), "jacrev")
+        check_holomorphic("jacrev", holomorphic, wrt)
+        nodes, out_tree = float_outputs(fun(*call, **kwargs), "jacrev", holomorphic)
         rows = []
         for out in lifted(nodes, wrt):
             found = unit_batch(
@@ -468,10 +497,17 @@ def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
     return concrete_or_traced(named(jacrev_of, "jacrev", fun))
 
 
-def float_outputs(value: Any, name: str) -> tuple[list[Node], Tree]:
+def float_outputs(value: Any, name: str, holomorphic: bool, kinds: str = "f") -> tuple[list[Node], Tree]:
+    """The outputs, checked to be of ``kinds`` (complex where ``holomorphic``)."""
     nodes, tree = output_nodes(value)
+    check_holomorphic(name, holomorphic, nodes, "outputs")
     for node, path in zip(nodes, tree.paths, strict=True):
-        if not node.type.dtype.is_float:
+        if node.type.dtype.kind == "c" and not holomorphic and "c" not in kinds:
+            raise TypeError(
+                f"{name}: the output {f'{path} ' if path else ''}is {node.type}; take its real and imaginary parts, or "
+                "give holomorphic=True"
+            )
+        if not node.type.dtype.is_inexact:
             raise TypeError(
                 f"{name}: the output {f'{path} ' if path else ''}is {node.type}; derivatives exist for floats only"
             )
@@ -495,10 +531,11 @@ def unit_vectors(type: TensorType) -> Node:
     return ops.reshape_to(ops.convert(same, type.dtype), (n, *type.shape))
 
 
-def jacfwd(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+def jacfwd(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, holomorphic: bool = False) -> Callable[..., Any]:
     """The Jacobian by forward mode: one vmapped pushforward over the unit vectors of the argument.
 
-    Shapes and nesting as :func:`jacrev`; better where there are fewer inputs than outputs.
+    Shapes and nesting as :func:`jacrev`; better where there are fewer inputs than outputs. Complex arguments need
+    ``holomorphic`` (and complex outputs); outputs of real arguments may be complex.
 
     >>> jacfwd(lambda x: x * x)(np.array([1.0, 2.0]))
     array([[2., 0.],
@@ -507,7 +544,13 @@ def jacfwd(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
 
     def jacfwd_of(*args: Any, **kwargs: Any) -> Any:
         call, wrt, trees, single = isolate_arguments(args, argnums, "jacfwd")
-        nodes, out_tree = float_outputs(fun(*call, **kwargs), "jacfwd")
+        check_holomorphic("jacfwd", holomorphic, wrt)
+        if not holomorphic and any(x.type.dtype.kind == "c" for x in wrt):
+            raise TypeError(
+                "jacfwd by a complex argument needs holomorphic=True; for another function differentiate by the real and "
+                "imaginary parts, x + 1j * y"
+            )
+        nodes, out_tree = float_outputs(fun(*call, **kwargs), "jacfwd", holomorphic, "fc")
         columns: list[list[Node]] = []  # per input leaf, per output leaf
         for x in wrt:
             found = unit_batch(x.type, lambda t, x=x: or_zeros(jvp_nodes(nodes, [x], [t]), nodes))  # type: ignore[misc]
@@ -522,12 +565,14 @@ def jacfwd(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
     return concrete_or_traced(named(jacfwd_of, "jacfwd", fun))
 
 
-def jacobian(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+def jacobian(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, holomorphic: bool = False
+) -> Callable[..., Any]:
     """The Jacobian, by reverse mode (see :func:`jacrev`; :func:`jacfwd` is the forward one)."""
-    return jacrev(fun, argnums)
+    return jacrev(fun, argnums, holomorphic)
 
 
-def hessian(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+def hessian(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, holomorphic: bool = False) -> Callable[..., Any]:
     """The second derivatives of a scalar function: forward over reverse, vmapped, never a loop over rows.
 
     For argument leaves of shapes ``i`` and ``j`` an array ``i + j``, nested twice as the arguments.
@@ -536,7 +581,8 @@ def hessian(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callab
     array([[0., 4.],
            [4., 6.]])
     """
-    return named(jacfwd(grad(fun, argnums), argnums), "hessian", fun)
+    gradient = grad(fun, argnums, holomorphic=holomorphic)
+    return named(jacfwd(gradient, argnums, holomorphic), "hessian", fun)
 
 
 def hvp(fun: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:

@@ -50,6 +50,16 @@ class DType:
         """True where derivatives exist: real and complex floating types."""
         return self.kind in "fc"
 
+    @property
+    def real(self) -> DType:
+        """The element type of the parts of a complex number; any other type is its own."""
+        return {"c64": f32, "c128": f64}.get(self.name, self)
+
+    @property
+    def complex(self) -> DType:
+        """The complex type whose parts have this element type, c64 for the narrow floats."""
+        return self if self.kind == "c" else c128 if self is f64 else c64
+
     def __repr__(self) -> str:
         return self.name
 

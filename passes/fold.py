@@ -81,28 +81,17 @@ def _value(x: Node) -> np.ndarray:
 
 
 def inline_calls(graph: Graph) -> Graph:
-    """``graph`` and the graphs in it with every ``call`` replaced by its body, those in the bodies too.
-
-    Linear algebra that has an expansion (``solve``, ``det``) is replaced by it: factorisations are shared then.
-    """
+    """``graph`` and the graphs in it with every ``call`` replaced by its body, those in the bodies too."""
 
     def rule(node: Node) -> Node | None:
         match node:
             case Node(ops.item, (Node(control.call, operands) as call,)):
                 return inlined(call["body"], operands)[node["index"]]
-            case Node(ops.item, (source,)) if _expands(source):
-                return source.op.expand(*source.inputs, **source.attributes())[node["index"]]  # type: ignore[misc]
-            case Node(op) if _expands(node) and isinstance(node.type, TensorType):
-                return op.expand(*node.inputs, **node.attributes())
         return None
 
-    while any(node.op is control.call or _expands(node) for node in graph.nodes):
+    while any(node.op is control.call for node in graph.nodes):
         graph = rewrite(graph, rule)
     return map_bodies(graph, inline_calls)
-
-
-def _expands(node: Node) -> bool:
-    return node.op.kind == "linalg" and node.op.expand is not None
 
 
 # ------------------------------------------------------------------------------------------------ dead nodes

@@ -41,7 +41,7 @@ MAX_NOTES = 4096
 
 TEMPLATE_OF_KIND = {
     "indexing": "segment", "movement": "copy", "sort": "library", "linalg": "library", "random": "library",
-    "control": "control", "window": "window",
+    "cumulative": "library", "control": "control", "window": "window",
 }  # fmt: skip
 
 
@@ -116,8 +116,10 @@ class _Lowering:
     def source(self, node: int) -> int:
         """The value of a graph input or constant."""
         if node not in self.value_of:
-            kind = "input" if self.graph.nodes[node].op is INPUT else "constant"
-            self.value_of[node] = self.new_value(self.graph.nodes[node].type, kind, node)
+            found = self.graph.nodes[node]
+            kind = "constant" if found.op is constant else "input"
+            base = self.source(self.cut.number[found.inputs[0]]) if found.inputs else None  # of view_as_real
+            self.value_of[node] = self.new_value(found.type, kind, node, base)
         return self.value_of[node]
 
     def written(self, item: int) -> int:
@@ -137,13 +139,18 @@ class _Lowering:
         return self.source(root) if self.cut.what[root] in (SOURCE, SCALAR) else self.written(root)
 
     def view(self, value: int, shape: Shape) -> int:
-        """``value`` itself where it has ``shape``, else the value that shares its bytes and has it."""
+        """``value`` itself where it has ``shape``, else the value that shares its bytes and has it.
+
+        Complex values are read and written as real ones.
+        """
         have = self.values[value]
-        if have.type.shape == shape:
+        type = TensorType(have.type.dtype.real, shape)
+        if have.type == type:
             return value
         key = (value, shape)
         if key not in self.views:
-            self.views[key] = self.new_value(TensorType(have.type.dtype, shape), have.kind, have.node, value)
+            base = value if have.base is None else have.base
+            self.views[key] = self.new_value(type, have.kind, have.node, base)
         return self.views[key]
 
     # ---------------------------------------------------------------------------------------- kernels

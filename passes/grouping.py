@@ -28,7 +28,7 @@ from graphc.types import TensorType, TupleType
 Shape = tuple[int, ...]
 
 # What an item is.
-SOURCE, SCALAR, IOTA, ACCESS, ELEMENTWISE, COPY, REDUCTION, CONTRACTION, WINDOW, CLOSED, ITEM = range(11)
+SOURCE, SCALAR, IOTA, ACCESS, ELEMENTWISE, COPY, REDUCTION, CONTRACTION, WINDOW, CLOSED, ITEM, RESULT = range(12)
 LOOPED = (ELEMENTWISE, COPY, REDUCTION)
 
 FULL, KEPT = 0, 1
@@ -125,6 +125,10 @@ def classify(node: Node) -> int:
             return WINDOW
         case "tuple":
             return ITEM
+        case "movement" if op.name == "view_as_real":
+            return SOURCE  # the memory of a graph input
+        case "movement" if op.name == "view_as_complex":
+            return RESULT  # the memory of a graph output
         case "movement" if op.name in ("transpose", "slice", "broadcast_to", "reshape"):
             return ACCESS
         case "control" if op.name == "call":
@@ -198,6 +202,8 @@ class Grouping:
         wanted: list[tuple[int, int]] = []
         for j, output in enumerate(self.graph.outputs):
             k = self.number[output]
+            if self.what[k] == RESULT:
+                (k,) = self.operands[k]
             root = self.root[k]
             if self.pure[k] and root not in claimed and self.what[root] not in (SOURCE, SCALAR):
                 claimed.add(root)
@@ -208,7 +214,7 @@ class Grouping:
         self.is_output |= claimed
         real_iota = self.iotas_in_memory(live, claimed)
         for k in range(len(self.nodes)):
-            if not live[k] or self.what[k] in (SOURCE, SCALAR, ACCESS):
+            if not live[k] or self.what[k] in (SOURCE, SCALAR, ACCESS, RESULT):
                 continue
             if self.what[k] == IOTA:
                 if k not in real_iota:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from graphc.passes.complex import lower_complex
+from graphc.passes.expand import expand_ops
 from graphc.passes.fold import eliminate_dead, fold_constants, inline_calls
 from graphc.passes.join import join_pads
 from graphc.passes.manager import Pass
@@ -15,6 +17,14 @@ INLINE_CALLS = Pass(
     before=("strip_identities", "simplify", "fold_constants", "split_reductions"),
     reason="the other passes and fusion look into no call",
 )
+EXPAND_OPS = Pass(
+    "expand_ops",
+    expand_ops,
+    "replace special functions and linear systems by the graphs that they mean",
+    after=("inline_calls",),
+    before=("strip_identities", "simplify", "fold_constants", "split_reductions"),
+    reason="no backend knows these ops; bodies of calls hold them too, and their expansions are simplified as user code is",
+)
 STRIP_IDENTITIES = Pass(
     "strip_identities",
     strip_identities,
@@ -22,6 +32,14 @@ STRIP_IDENTITIES = Pass(
     after=("inline_calls",),
     before=("simplify", "fold_constants"),
     reason="an identity between two nodes hides them from every rule; bodies of calls hold identities too",
+)
+LOWER_COMPLEX = Pass(
+    "lower_complex",
+    lower_complex,
+    "make two real nodes of every complex one",
+    after=("inline_calls", "strip_identities"),
+    before=("simplify", "fold_constants", "join_pads", "split_reductions"),
+    reason="the rules of the other passes and all emitters are about real numbers; what the parts have in common shows then",
 )
 SIMPLIFY = Pass(
     "simplify",
@@ -64,7 +82,9 @@ ELIMINATE_DEAD = Pass(
 
 PIPELINE: tuple[Pass, ...] = (
     INLINE_CALLS,
+    EXPAND_OPS,
     STRIP_IDENTITIES,
+    LOWER_COMPLEX,
     SIMPLIFY,
     FOLD_CONSTANTS,
     SIMPLIFY,  # again: folded conditions decide selects, folded scalars are neutral elements

@@ -15,6 +15,7 @@ from graphc.ir import INPUT, Graph, Node
 from graphc.looking import Inspectable
 from graphc.passes.packing import Span, aligned, most_live, pack
 from graphc.passes.schedule import Domain, Kernel, Schedule, Value
+from graphc.types import TensorType
 
 
 class PlanError(ValueError):
@@ -227,8 +228,19 @@ def with_copies(schedule: Schedule, donations: Mapping[int, int]) -> Schedule:
                 values[k] = replace(value, kind="temporary")
         outputs[j] = len(values)
         values.append(Value(values[computed].type, "output", values[computed].node))
-        copies.append(copy_kernel(f"k{sum(map(len, schedule.stages)) + len(copies)}", values, computed, outputs[j]))
+        pair = [as_real(values, k) for k in (computed, outputs[j])]
+        copies.append(copy_kernel(f"k{sum(map(len, schedule.stages)) + len(copies)}", values, *pair))
     return replace(schedule, values=tuple(values), outputs=tuple(outputs), stages=(*schedule.stages, tuple(copies)))
+
+
+def as_real(values: list[Value], number: int) -> int:
+    """The number of a value, or of a view of it that kernels can copy: complex ones are pairs of real numbers."""
+    value = values[number]
+    if value.type.dtype.kind != "c":
+        return number
+    type = TensorType(value.type.dtype.real, (*value.type.shape, 2))
+    values.append(Value(type, value.kind, value.node, number if value.base is None else value.base))
+    return len(values) - 1
 
 
 def copy_kernel(name: str, values: Sequence[Value], source: int, target: int) -> Kernel:

@@ -101,6 +101,23 @@ def spd(*shape: int) -> Spec:
     return Spec(make)
 
 
+def singular(*shape: int) -> Spec:
+    """Square matrices without an inverse, exactly: small integers, one column twice the other, one row 0."""
+
+    def make(rng: np.random.Generator) -> np.ndarray:
+        a = rng.integers(1, 5, (*shape, shape[-1])).astype(np.float64)
+        a[..., :, 1] = 2 * a[..., :, 0]
+        a[..., -1, :] = 0
+        return a
+
+    return Spec(make)
+
+
+def tiny(*shape: int) -> Spec:
+    """What counts as 0 beside 1."""
+    return Spec(lambda rng: np.full(shape, 1e-3))
+
+
 def tri(*shape: int) -> Spec:
     """Square matrices with a diagonal away from 0; both triangles filled."""
     return Spec(lambda rng: rng.normal(size=(*shape, shape[-1])) * 0.5 + 2 * np.eye(shape[-1]))
@@ -118,7 +135,12 @@ def draw(name: str, sample: Sample, element: DType, member: int = 0) -> list[np.
 
 
 def as_element(value: np.ndarray, element: DType) -> np.ndarray:
-    """Floats as another type: integers by rounding 3 times the value (unsigned ones wrap), bool by sign."""
+    """Floats as another type: integers by rounding 3 times the value (unsigned ones wrap), bool by sign.
+
+    Complex numbers have the value as their real part and one away from 0 as the other.
+    """
+    if element.kind == "c":
+        return np.asarray((value + 1j * (0.7 * np.roll(value, 1) + 0.2)).astype(element.numpy))
     if element.kind == "b":
         return np.asarray(value > 0)
     if element.kind in "iu":
@@ -146,8 +168,25 @@ def ts(
     return {"lower": lower, "transpose": transpose, "unit_diagonal": unit_diagonal, "left_side": left_side}
 
 
+def share(*shape: int) -> Spec:
+    return x(*shape, low=0.1, high=0.9)
+
+
+def above(*shape: int) -> Spec:
+    return x(*shape, low=1.5, high=4.0)
+
+
 def unary(spec: Callable[..., Spec] = x) -> list[Sample]:
     return [s(spec(2, 3)), s(spec()), s(spec(0, 2))]
+
+
+def unit_open(*shape: int) -> Spec:
+    """Numbers in (-1, 1), away from its ends."""
+    return x(*shape, low=-0.9, high=0.9)
+
+
+def above_one(*shape: int) -> Spec:
+    return x(*shape, low=1.2, high=4.0)
 
 
 def binary(left: Callable[..., Spec] = x, right: Callable[..., Spec] = x) -> list[Sample]:
@@ -167,6 +206,18 @@ def along(**more: Any) -> list[Sample]:
     ]
 
 
+def running(operands: int = 1) -> list[Sample]:
+    def operand(*shape: int) -> list[Spec]:
+        return [x(*shape)] * operands
+
+    return [
+        s(*operand(2, 4), axis=1, reverse=False), s(*operand(3, 2, 2), axis=0, reverse=True),
+        s(*operand(2, 3, 9), axis=1, reverse=False), s(*operand(5), axis=0, reverse=True),
+        rough(s(*[ties(6)] * operands, axis=0, reverse=False)), s(*operand(0, 2), axis=1, reverse=False),
+        s(*operand(2, 0), axis=1, reverse=True),
+    ]  # fmt: skip
+
+
 SAMPLES: dict[str, list[Sample]] = {
     "constant": [s(value=Array(np.arange(6.0).reshape(2, 3))), s(value=Array(True))],
     # ------------------------------------------------------------------------------------------ elementwise
@@ -177,14 +228,39 @@ SAMPLES: dict[str, list[Sample]] = {
     "integer_pow": [s(x(2, 3), exponent=k) for k in (0, 1, 2, 3, 5)] + [s(pos(3), exponent=-2), s(x(), exponent=2)],
     "exp": unary(), "expm1": unary(), "log": unary(pos), "log1p": unary(pos), "sqrt": unary(pos), "rsqrt": unary(pos),
     "sin": unary(), "cos": unary(), "tanh": unary(), "sigmoid": unary(), "erf": unary(), "atan2": binary(pos, x),
+    "exp2": unary(), "log2": unary(pos), "log10": unary(pos), "cbrt": unary(pos), "tan": unary(unit_open),
+    "asin": unary(unit_open), "acos": unary(unit_open), "atan": unary(), "sinh": unary(), "cosh": unary(), "asinh": unary(),
+    "acosh": unary(above_one), "atanh": unary(unit_open), "fmod": binary(x, pos),
+    "bitcast": [
+        rough(s(n(1, 99, *shape, to=have), to=to)) for shape in ((2, 3), (), (0, 2)) for have, to in (
+            (types.i32, types.f32), (types.u32, types.f32), (types.i32, types.u32), (types.f64, types.i64),
+            (types.f64, types.u64), (types.i64, types.f64), (types.u64, types.f64),
+        )
+    ],
     "eq": binary(ties, ties), "ne": binary(ties, ties), "lt": binary(), "le": binary(ties, ties), "gt": binary(),
     "ge": binary(ties, ties), "isnan": unary(), "isfinite": unary(),
     "bit_and": binary(), "bit_or": binary(), "bit_xor": binary(), "bit_not": unary(),
     "shift_left": binary(x, pos), "shift_right": binary(x, pos),
     "select": [s(flag(2, 3), x(2, 3), x(2, 3)), s(flag(), x(), x()), s(flag(0), x(0), x(0))],
-    "cast": [s(unit(2, 3), to=to) for to in types.DTYPES.values() if to.kind != "c"],
+    "cast": [s(unit(2, 3), to=to) for to in types.DTYPES.values()],
+    "real": unary(), "imag": unary(), "conj": unary(), "complex_": binary(), "view_as_real": unary(),
+    "view_as_complex": [s(x(2, 3, 2)), s(x(2)), s(x(0, 2))],
+    "creciprocal": unary(), "casin": unary(), "cacos": unary(), "catan": unary(), "casinh": unary(), "cacosh": unary(), "catanh": unary(),
     "alias": [s(x(2, 3), tag=1)], "barrier": [s(x(2, 3), tag=1)], "stop_gradient": [rough(s(x(2, 3)))],
     "iota": [s(shape=(2, 3), axis=k, to=to) for k in (0, 1) for to in (types.i64, types.u8, types.f32, types.bf16)],
+    # ------------------------------------------------------------------------------------------ special functions
+    **{name: unary() for name in ("erfc", "erfcx", "ndtr", "log_ndtr", "i0", "i1", "i0e", "i1e", "j0", "j1", "log_expit",
+        "cosm1")},
+    **{name: unary(pos) for name in ("gammaln", "gamma", "rgamma", "digamma", "k0", "k1", "k0e", "k1e", "entr", "log1pmx",
+        "log1p_ratio")},
+    **{name: unary(share) for name in ("erfinv", "erfcinv", "ndtri", "logit")},
+    **{name: binary(pos, pos) for name in ("beta", "betaln", "gammainc", "gammaincc", "gamma_pdf", "xlogy", "xlog1py",
+        "rel_entr", "kl_div", "boxcox", "boxcox1p")},
+    **{name: [s(pos(2, 3), pos(2, 3), share(2, 3)), s(pos(0), pos(0), share(0))] for name in ("betainc", "beta_pdf")},
+    "gammasgn": unary(), "zeta": [s(above(2, 3), pos(2, 3)), s(above(0), pos(0))],
+    "polygamma": [s(pos(2, 3), order=1), s(pos(3), order=3)], "exprel": [s(x(2, 3), order=0), s(x(3), order=2)],
+    "gammainc_moment": [s(pos(3), pos(3), order=1), s(pos(3), pos(3), order=2)],
+    "betainc_moment": [s(pos(3), pos(3), share(3), first=1, second=0), s(pos(3), pos(3), share(3), first=1, second=1)],
     # ------------------------------------------------------------------------------------------ movement
     "broadcast_to": [s(x(2, 1), shape=(2, 3, 1), axes=(0, 2)), s(x(), shape=(2,), axes=()),
         s(x(2), shape=(0, 2), axes=(1,))],
@@ -250,6 +326,9 @@ SAMPLES: dict[str, list[Sample]] = {
     # ------------------------------------------------------------------------------------------ sort
     "sort": along(), "argsort": along(), "top_k": [s(x(2, 5), k=3), s(x(4), k=4), s(x(2, 3), k=0), s(x(0, 3), k=2),
         s(x(2, 1, 4), k=1)],
+    # ------------------------------------------------------------------------------------------ cumulative
+    "cumsum": running(), "cumprod": [*running(), s(ties(7), axis=0, reverse=False)], "cummax": running(),
+    "cummin": running(), "recurrence": running(2),
     # ------------------------------------------------------------------------------------------ window
     "conv": [
         s(x(2, 3, 5), x(4, 3, 2), **cv((1,), ((0, 0),), (1,), (1,))),
@@ -290,6 +369,25 @@ SAMPLES: dict[str, list[Sample]] = {
         s(tri(0), x(0, 2), **ts()), s(tri(2), x(2, 0), **ts()), s(tri(0, 2), x(0, 2, 1), **ts()),
     ],
     "cholesky": [s(spd(3)), s(spd(2, 2)), s(spd(1)), s(spd(0)), s(spd(0, 2))],
+    "lu": [s(x(3, 3)), s(x(2, 4, 4)), s(tri(1)), s(tri(0)), s(tri(0, 2))],
+    "nonsingular": [s(tri(3)), s(tri(2, 2)), s(tri(0)), s(tri(0, 2))],
+    "qr": [s(x(4, 3), full=False), s(x(2, 3, 3), full=True), s(x(2, 2, 4), full=False), s(x(2, 3), full=True),
+        rough(s(x(4, 2), full=True)), s(x(0, 2), full=False), s(x(2, 0), full=False), s(x(0, 2, 2), full=False)],
+    "eigh": [s(spd(3), lower=True), s(spd(2, 4), lower=False), s(spd(1), lower=True), s(spd(0), lower=True),
+        s(spd(0, 2), lower=False)],
+    "svd": [s(x(3, 3), full=True), s(x(4, 2), full=False), s(x(2, 2, 3), full=False), rough(s(x(2, 3), full=True)),
+        rough(s(x(3, 2), full=True)), s(x(0, 2), full=False), s(x(2, 0), full=False), s(x(0, 2, 2), full=False)],
+    "eigvalsh": [s(spd(3), lower=True), s(spd(2, 4), lower=False), s(spd(0), lower=True)],
+    "svdvals": [s(x(3, 3)), s(x(4, 2)), s(x(2, 2, 3)), s(x(0, 2)), s(x(0, 2, 2))],
+    "solve": [
+        s(x(3, 3), x(3, 2), transpose=False, check=True), s(x(2, 3, 3), x(2, 3, 1), transpose=True, check=True),
+        s(tri(2), x(2, 2), transpose=True, check=False), s(tri(0), x(0, 2), transpose=False, check=True),
+        s(tri(2), x(2, 0), transpose=False, check=True), s(tri(0, 2), x(0, 2, 1), transpose=False, check=True),
+    ],
+    "slogdet": [s(x(3, 3)), s(x(2, 4, 4)), s(tri(1)), s(tri(0)), s(tri(0, 2))],
+    "det": [s(x(4, 4)), s(x(2, 3, 3)), s(x(2, 2)), s(tri(1)), s(tri(0)), s(tri(0, 2)), s(singular(3)), s(singular(2, 4))],
+    "cofactor": [s(x(4, 4)), s(x(2, 3, 3)), s(tri(0, 4)), s(singular(2, 4))],
+    "pinv": [s(x(4, 2), tiny()), s(x(2, 2, 3), tiny(2)), s(x(3, 3), tiny()), s(x(0, 2), tiny()), s(x(0, 2, 2), tiny(0))],
     # ------------------------------------------------------------------------------------------ random
     "random_bits": [s(key(), shape=(2, 3)), s(key(2), shape=(5,)), s(key(), shape=()), s(key(), shape=(0, 2))],
 }  # fmt: skip

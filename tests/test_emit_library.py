@@ -10,7 +10,7 @@ from emit_calls import Compiled, KernelError, body, expected, kernel
 
 from graphc import ops
 from graphc.backends.cpu import lapack
-from graphc.ops import items, linalg, sorting
+from graphc.ops import decompositions, items, linalg, sorting
 from graphc.types import DTYPES, TensorType, f32, f64, u32
 
 SORTABLE = ("bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64")
@@ -100,6 +100,100 @@ def test_triangular_solve(element):
         graph = body(lambda a, b, attrs=attrs: linalg.triangular_solve(a, b, **attrs), *types)
         (found,), (want,) = run(graph, a, b), expected(graph, [a, b])
         np.testing.assert_allclose(found, want, rtol=0, atol=100 * np.finfo(found.dtype).eps * np.abs(want).max())
+
+
+def general(rng: np.random.Generator, element, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(element.numpy)
+
+
+def factors(op, x, **attrs):
+    """The results of the kernel of ``op``, of the types that the op infers."""
+    graph = body(lambda x: items(op(x, **attrs)), TensorType(f64 if x.dtype == np.float64 else f32, x.shape))
+    found = run(graph, x)
+    assert [(f.dtype, f.shape) for f in found] == [(w.dtype, w.shape) for w in expected(graph, [x])]
+    return found
+
+
+@pytest.mark.parametrize("element", [f32, f64], ids=str)
+def test_lu(element):
+    rng = np.random.default_rng(4)
+    for shape in ((1, 1), (5, 5), (3, 2, 17, 17), (70, 70), (2, 0, 0)):
+        x = general(rng, element, *shape)
+        matrix, order, sign = factors(decompositions.lu, x)
+        n = shape[-1]
+        lower, upper = np.tril(matrix, -1) + np.eye(n), np.triu(matrix)
+        permuted = np.take_along_axis(x, order[..., None], -2)
+        np.testing.assert_allclose(lower @ upper, permuted, rtol=0, atol=20 * (n + 1) * np.finfo(x.dtype).eps)
+        moved = np.take_along_axis(np.broadcast_to(np.eye(n), shape), order[..., None], -2)
+        np.testing.assert_array_equal(sign, np.round(np.linalg.det(moved)))
+    assert factors(decompositions.lu, np.zeros((2, 3, 3)))[1].tolist() == [[0, 1, 2]] * 2
+
+
+@pytest.mark.parametrize("element", [f32, f64], ids=str)
+def test_qr(element):
+    rng = np.random.default_rng(5)
+    for shape, full in itertools.product(((1, 1), (5, 3), (2, 3, 5), (2, 2, 18, 18), (80, 70)), (False, True)):
+        x = general(rng, element, *shape)
+        q, r = factors(decompositions.qr, x, full=full)
+        eps = 30 * max(shape) * np.finfo(x.dtype).eps
+        np.testing.assert_allclose(q @ r, x, rtol=0, atol=eps)
+        np.testing.assert_allclose(np.swapaxes(q, -1, -2) @ q + np.zeros(shape[:-2] + (1, 1)), np.broadcast_to(
+            np.eye(q.shape[-1]), shape[:-2] + (q.shape[-1],) * 2), rtol=0, atol=eps)  # fmt: skip
+        assert not np.tril(r, -1).any()
+        want = np.linalg.qr(x, "complete" if full else "reduced")
+        np.testing.assert_allclose(r, want[1], rtol=0, atol=eps)  # signs are NumPy's
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("element", [f32, f64], ids=str)
+def test_eigh(element, lower):
+    rng = np.random.default_rng(6)
+    for shape in ((1, 1), (5, 5), (2, 2, 17, 17), (60, 60)):
+        x = general(rng, element, *shape)
+        half = np.tril(x) if lower else np.triu(x)
+        whole = half + np.swapaxes(half, -1, -2) - half * np.eye(shape[-1], dtype=x.dtype)
+        values, vectors = factors(decompositions.eigh, x, lower=lower)
+        eps = 50 * shape[-1] * np.finfo(x.dtype).eps
+        np.testing.assert_allclose(whole @ vectors, vectors * values[..., None, :], rtol=0, atol=eps)
+        assert (np.diff(values, axis=-1) >= 0).all()
+        graph = body(lambda x: decompositions.eigvalsh(x, lower=lower), TensorType(element, shape))
+        np.testing.assert_allclose(run(graph, x)[0], values, rtol=0, atol=eps)
+
+
+@pytest.mark.parametrize("element", [f32, f64], ids=str)
+def test_svd(element):
+    rng = np.random.default_rng(7)
+    for shape, full in itertools.product(((1, 1), (5, 3), (2, 3, 5), (2, 2, 18, 18), (4, 90), (90, 4)), (False, True)):
+        x = general(rng, element, *shape)
+        u, s, vh = factors(decompositions.svd, x, full=full)
+        k, eps = s.shape[-1], 50 * max(shape) * np.finfo(x.dtype).eps
+        np.testing.assert_allclose((u[..., :k] * s[..., None, :]) @ vh[..., :k, :], x, rtol=0, atol=eps)
+        for q in (u, np.swapaxes(vh, -1, -2)):
+            turned = np.swapaxes(q, -1, -2) @ q
+            np.testing.assert_allclose(turned, np.broadcast_to(np.eye(q.shape[-1]), turned.shape), rtol=0, atol=eps)
+        assert (np.diff(s, axis=-1) <= 0).all() and (s >= 0).all()
+        graph = body(decompositions.svdvals, TensorType(element, shape))
+        np.testing.assert_allclose(run(graph, x)[0], s, rtol=0, atol=eps)
+
+
+@pytest.mark.parametrize("name", ["nonsingular", "svd", "eigh"])
+def test_what_cannot_be_factored_is_an_error(name):
+    x = np.stack([np.eye(3), np.full((3, 3), np.nan)])
+    attrs = {"svd": {"full": True}, "eigh": {"lower": True}}.get(name, {})
+    if name == "nonsingular":
+        x[1] = np.triu(np.ones((3, 3)))
+        x[1, 1, 1] = -0.0
+
+    def function(x):
+        node = ops.OPS[name](x, **attrs)
+        return node if name == "nonsingular" else items(node)
+
+    graph = body(function, TensorType(f64, x.shape))
+    for threads in (1, 2):
+        with pytest.raises(KernelError) as caught:
+            Compiled(kernel(graph, "library"))(x, threads=threads)
+        assert (caught.value.code, caught.value.node) == (2, 1)
+    Compiled(kernel(graph, "library"))(np.stack([np.eye(3)] * 2))
 
 
 def test_random_bits():

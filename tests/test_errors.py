@@ -236,7 +236,7 @@ LEAKS: list[tuple[Callable[[Any], Any], str, str, str]] = [
     (in_, "`in` needs the numbers", "1 in x", "np.any(x == value)"),
     (float_, "float() needs the number of a traced f64", "float(x[0])", "x.astype(float)"),
     (int_, "int() needs the number of a traced f64", "int(x[0])", "x.astype(int)"),
-    (complex_, "complex() needs the number", "complex(x[0])", "no complex arithmetic"),
+    (complex_, "complex() needs the number", "complex(x[0])", "x.astype(complex)"),
     (sin_, "math.sin() needs the number of a traced f64", "math.sin(x[0])", "write np.sin"),
     (pow_, "math.pow() needs the number", "math.pow(x[0], 2)", "write np.power"),
     (erf_, "math.erf() needs the number", "math.erf(x[0])", "write scipy.special.erf"),
@@ -404,11 +404,11 @@ def test_copies_are_fine() -> None:
 def test_what_is_not_covered_is_named() -> None:
     cases: list[tuple[Callable[[Any], Any], str]] = [
         (lambda x: np.fft.fft(x), "np.fft.fft"), (lambda x: np.unique(x), "np.unique"),
-        (lambda x: np.linalg.svd(x[:, None]), "np.linalg.svd"), (lambda x: np.spacing(x), "ufunc spacing"),
-        (lambda x: x.searchsorted(1), "array method or attribute 'searchsorted'"), (lambda x: np.put(x, 0, 1), "np.put"),
-        (lambda x: np.where(x > 0), r"np.where\(condition\) alone"), (lambda x: np.add.accumulate(x), "np.add.accumulate"),
+        (lambda x: x.byteswap(), r"byteswap\(\)"), (lambda x: np.repeat(x, x.astype(int)), "np.repeat with traced repeats"),
+        (lambda x: np.where(x > 0), r"np.where\(condition\) alone"), (lambda x: x.strides, "attribute strides"),
         (lambda x: x.sum(nonsense=3), "the method sum, as graphc traces it, got an unexpected keyword argument 'nonsense'"),
-        (lambda x: x.reshape(3, order="F"), r"reshape\(order=...\)"), (lambda x: np.pad(x, 1, mode="edge"), "np.pad"),
+        (lambda x: x[None].ravel(order="K"), r"reshape\(order='K'\)"),
+        (lambda x: np.pad(x, 1, mode=len), "np.pad"),
     ]  # fmt: skip
     for function, name in cases:
         with pytest.raises((UnsupportedError, AttributeError, TypeError), match=name):
@@ -424,8 +424,8 @@ def test_types_that_no_operation_takes() -> None:
         graphc.trace(lambda x: x & x, X)
     with pytest.raises(TypeError, match="subtract"):
         graphc.trace(lambda x: (x > 0) - (x > 1), X)
-    with pytest.raises(TypeError, match=r"not c128\[3\]\n  at .*`x \* 1j`"):
-        graphc.trace(lambda x: np.exp(x * 1j), X)
+    with pytest.raises(TypeError, match=r"floor is not defined for c128\[3\]: .*\n  at .*`np.floor\(x \* 1j\)`"):
+        graphc.trace(lambda x: np.floor(x * 1j), X)
     with pytest.raises(TypeError, match="str"):
         graphc.trace(lambda x: x + "a", X)
     with pytest.raises(TypeError, match="MaskedArray.*keep masks as"):

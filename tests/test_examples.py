@@ -112,10 +112,56 @@ def test_gradient_descent(tmp_path):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+# ------------------------------------------------------------------------------------------------ whole programs
+
+
+def test_gaussian_process(tmp_path):
+    out = run("gaussian_process.py", tmp_path, "--points", "40", "--plot", "fit.png")
+    before, after = re.search(r"likelihood (-?[\d.]+) → (-?[\d.]+) in", out).groups()
+    assert float(after) < 0.2 * float(before)
+    assert abs(float(re.search(r"period ([\d.]+)", out)[1]) - 1.3) < 0.05
+    assert float(re.search(r"extrapolated: ([\d.]+)", out)[1]) < 0.3
+    assert (tmp_path / "fit.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_newton_cg(tmp_path):
+    out = run("newton_cg.py", tmp_path, "--size", "20")
+    assert float(re.search(r"off by ([\de.-]+)", out)[1]) < 1e-12
+    values = dict(re.findall(r"^(\S+) +f = ([\de.+-]+)", out, re.MULTILINE))
+    assert set(values) == {"L-BFGS-B", "Newton-CG", "trust-ncg"} and float(values["Newton-CG"]) < 1e-12
+
+
+def test_fluid(tmp_path):
+    out = run("fluid.py", tmp_path, "--size", "8", "--steps", "3", "--iterations", "20")
+    before, after = re.search(r"difference ([\d.]+) → ([\d.]+),", out).groups()
+    assert float(after) < 0.5 * float(before)
+    assert int(re.search(r"a graph of (\d+) nodes", out)[1]) > 1000
+
+
+def test_n_body(tmp_path):
+    out = run("n_body.py", tmp_path, "--steps", "30")
+    misses = [float(m) for m in re.findall(r"misses by ([\de.+-]+)", out)]
+    assert misses[-1] < 1e-9 < 0.1 < misses[0]
+    assert abs(float(re.search(r"energy (-[\d.]+)", out)[1]) + 1.28714) < 0.01
+
+
+def test_rendering(tmp_path):
+    out = run("rendering.py", tmp_path, "--size", "16", "--discs", "2", "--steps", "300")
+    before, after = re.search(r"difference ([\d.]+) → ([\de.-]+) after", out).groups()
+    assert float(after) < 1e-3 * float(before)
+
+
+def test_differential_equation(tmp_path):
+    out = run("differential_equation.py", tmp_path, "--steps", "800", "--hidden", "16", "--points", "64")
+    before, after = re.search(r"residual ([\d.]+) → ([\de.-]+) after", out).groups()
+    assert float(after) < 0.2 * float(before)
+    assert float(re.search(r"t = 0.5: ([\d.]+)", out)[1]) < 0.2
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.name)
 def test_examples_import_graphc_only(path):
     """Complete programs that a stranger reads in a minute: nothing of graphc's inside is imported."""
-    allowed = {"graphc", "numpy", "matplotlib", "sklearn", "tqdm", "__future__", *sys.stdlib_module_names}
+    allowed = {"graphc", "numpy", "scipy", "matplotlib", "sklearn", "tqdm", "__future__", *sys.stdlib_module_names}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import scipy.special
 from compare import check_same, in_numpy, traced
-from hypothesis import given
-from hypothesis import strategies as st
 
 import graphc
 import graphc.numpy as gnp
@@ -263,8 +261,8 @@ def test_scipys_ufuncs_by_name() -> None:
     check_same(scipy.special.logit, np.array([0.1, 0.5, 0.9]))
     check_same(scipy.special.xlogy, np.array([0.0, 1.0, 2.0]), np.array([0.0, 3.0, 4.0]))
     check_same(scipy.special.entr, np.array([0.0, 0.5, 2.0]))
-    with pytest.raises(UnsupportedError, match="ufunc gammaln"):
-        graphc.trace(scipy.special.gammaln, x)
+    with pytest.raises(UnsupportedError, match="ufunc jv"):
+        graphc.trace(scipy.special.jv, x)
 
 
 def test_ufunc_options() -> None:
@@ -276,8 +274,8 @@ def test_ufunc_options() -> None:
     check_same(lambda x: np.logical_or.reduce(x > 0, axis=1), x)
     with pytest.raises(UnsupportedError, match="where=.*without out="):
         graphc.trace(lambda x, y: np.add(x, y, where=x > 0), x, y)
-    with pytest.raises(UnsupportedError, match="np.add.accumulate is not traced"):
-        graphc.trace(np.add.accumulate, x)
+    with pytest.raises(UnsupportedError, match="reduceat was given traced indices|ufunc floor .vectorized"):
+        graphc.trace(np.frompyfunc(math.floor, 1, 1), x)
 
 
 # ------------------------------------------------------------------------------------------------ reductions
@@ -530,92 +528,6 @@ def test_bad_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot reshape array of size 6") as caught:
         graphc.trace(lambda x: x.reshape(4, -1), x)
     assert any("x.reshape(4, -1)" in note for note in caught.value.__notes__), "the user's line is noted"
-
-
-# ------------------------------------------------------------------------------------------------ indexing
-
-
-@st.composite
-def indices(draw: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """An index of NumPy's into an array of ``shape``: ints, slices, None, Ellipsis, integer arrays that broadcast."""
-    axes = draw(st.integers(0, len(shape)))
-    dots = draw(st.integers(0, axes)) if draw(st.booleans()) else None
-    lead = draw(st.sampled_from([(), (2,), (3, 2), (1,)]))
-    parts: list[Any] = []
-    for k in range(axes):
-        # Parts behind an Ellipsis index the last axes.
-        extent = shape[k] if dots is None or k < dots else shape[len(shape) - axes + k]
-        if dots == k:
-            parts.append(Ellipsis)
-        kinds = ["slice", "slice", "none"] + (["int", "array", "array"] if extent else [])
-        kind = draw(st.sampled_from(kinds))
-        if kind == "none":
-            parts.append(None)
-            kind = "slice"
-        if kind == "int":
-            parts.append(draw(st.integers(-extent, extent - 1)))
-        elif kind == "array":
-            own = draw(st.sampled_from([lead, lead[-1:], (1,) * len(lead)]))
-            numbers = draw(st.lists(st.integers(-extent, extent - 1), min_size=math.prod(own), max_size=math.prod(own)))
-            parts.append(np.array(numbers, draw(st.sampled_from(["i8", "i4", "i1"]))).reshape(own))
-        else:
-            bound = st.none() | st.integers(-extent - 2, extent + 2)
-            step = draw(st.none() | st.sampled_from([1, 2, 3, -1, -2, -5]))
-            parts.append(slice(draw(bound), draw(bound), step))
-    if dots == axes:
-        parts.append(Ellipsis)
-    return tuple(parts)
-
-
-@given(st.data())
-def test_law_indexing_is_numpys(data: Any) -> None:
-    shape = data.draw(st.sampled_from([(4,), (3, 4), (2, 3, 4), (2, 0, 3), (2, 3, 2, 2), ()]))
-    index = data.draw(indices(shape))
-    index = index[0] if len(index) == 1 and data.draw(st.booleans()) else index
-    x = np.arange(math.prod(shape)).reshape(shape)
-    check_same(lambda x: x[index], x)
-    if isinstance(index, tuple) and any(isinstance(p, np.ndarray) for p in index):
-        places = [k for k, p in enumerate(index) if isinstance(p, np.ndarray)]
-
-        def with_traced_indices(x: Any, *arrays: Any) -> Any:
-            parts = list(index)
-            for k, a in zip(places, arrays, strict=True):
-                parts[k] = a
-            return x[tuple(parts)]
-
-        check_same(with_traced_indices, x, *[index[k] for k in places])
-
-
-@given(st.data())
-def test_law_assignment_is_numpys(data: Any) -> None:
-    shape = data.draw(st.sampled_from([(4,), (3, 4), (2, 3, 4), (2, 0, 3)]))
-    index = data.draw(indices(shape))
-    x = np.zeros(shape)
-    target = x[index].shape
-    value = np.arange(1.0, 1 + math.prod(target)).reshape(target)
-    if target and data.draw(st.booleans()):
-        value = value[:1] if target[0] else value
-
-    def assign(x: Any, value: Any) -> Any:
-        x = x + 0
-        x[index] = value
-        return x
-
-    check_same(assign, x, value)
-
-
-def test_bad_indices() -> None:
-    x = array((3, 4))
-    for bad in (
-        lambda x: x[3], lambda x: x[0, -5], lambda x: x[0, 0, 0], lambda x: x[..., ...], lambda x: x[1.5], lambda x: x["a"],
-        lambda x: x[[3]], lambda x: x[[0, 1], [0, 1, 2]], lambda x: x[np.array([0.5])], lambda x: x[:, [-5]],
-    ):  # fmt: skip
-        with pytest.raises((IndexError, TypeError)):
-            graphc.trace(bad, x)
-    with pytest.raises(IndexError, match="index 3 is out of bounds for axis 0 with size 3"):
-        graphc.trace(lambda x: x[[0, 3]], x)
-    with pytest.raises(IndexError, match="index 7 is out of bounds for axis 0 with size 3"):
-        traced(lambda x, k: x[k], x, np.array([0, 7]))
 
 
 # ------------------------------------------------------------------------------------------------ changing in place

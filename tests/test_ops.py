@@ -22,7 +22,9 @@ from graphc.types import TensorType, TupleType, Type
 from graphc.verifier import verify
 
 FLOATS = [types.f16, types.bf16, types.f32, types.f64]
-ELEMENTS = [d for d in types.DTYPES.values() if d.kind != "c"]
+ELEMENTS = list(types.DTYPES.values())
+#: What derivatives are checked in.
+WIDEST = (types.f64, types.c128)
 #: Kinds without samples: inputs have no meaning of their own; item and ops that hold graphs are tested with their
 #: drivers.
 STRUCTURAL = ("input", "control", "tuple")
@@ -64,12 +66,12 @@ def gradients(function: Callable[..., Any], *arrays: Any, ct: Any = None) -> lis
     return evaluate(vjp_graph(graph, wrt), [*arrays, seed.astype(graph.outputs[0].dtype.numpy)])
 
 
-def cases(*, differentiable: bool = False) -> list[Any]:
+def cases(*, differentiable: bool = False, element: types.DType = types.f64) -> list[Any]:
     return [
         pytest.param(name, sample, id=f"{name}-{k}")
         for name in PRIMITIVES
         for k, sample in enumerate(SAMPLES.get(name, ()))
-        if not differentiable or (sample.operands and sample.smooth and accepts(name, sample, types.f64))
+        if not differentiable or (sample.operands and sample.smooth and accepts(name, sample, element))
     ]
 
 
@@ -94,7 +96,7 @@ def test_every_op_has_samples() -> None:
 def test_every_op_has_rules() -> None:
     for name in PRIMITIVES:
         op = OPS[name]
-        floats = any(accepts(name, sample, types.f64) for sample in SAMPLES[name])
+        floats = any(accepts(name, sample, element) for sample in SAMPLES[name] for element in WIDEST)
         assert op.batch or name == "constant", name
         assert (op.vjp and op.jvp) or not floats, name
 
@@ -118,9 +120,10 @@ def test_eval_has_the_inferred_type(name: str) -> None:
         strided = op.eval(*map(with_strides, arrays), **sample.attrs)
         for one, other in zip(found, strided if isinstance(strided, tuple) else (strided,), strict=True):
             np.testing.assert_allclose(wide(one), wide(other), rtol=tolerance(element))
-        if element.is_float:
+        if element.is_inexact:
+            widest = np.complex128 if element.kind == "c" else np.float64
             exact = op.eval(
-                *[a.astype(np.float64) if types.dtype(a.dtype) is element else a for a in arrays], **sample.attrs
+                *[a.astype(widest) if types.dtype(a.dtype) is element else a for a in arrays], **sample.attrs
             )
             for one, other in zip(found, exact if isinstance(exact, tuple) else (exact,), strict=True):
                 np.testing.assert_allclose(wide(one), wide(other), rtol=tolerance(element), atol=tolerance(element))
@@ -137,11 +140,13 @@ def with_strides(array: np.ndarray) -> np.ndarray:
 
 def wide(value: Any) -> np.ndarray:
     value = np.asarray(value)
+    if value.dtype.kind == "c":
+        return value.astype(np.complex128)
     return value.astype(np.float64) if types.dtype(value.dtype).is_float else value
 
 
 def tolerance(element: types.DType) -> float:
-    return {"f16": 8e-3, "bf16": 6e-2, "f32": 1e-5, "f64": 1e-12}.get(element.name, 0.0)
+    return {"f16": 8e-3, "bf16": 6e-2, "f32": 1e-5, "f64": 1e-12, "c64": 1e-5, "c128": 1e-12}.get(element.name, 0.0)
 
 
 @pytest.mark.parametrize("name", PRIMITIVES)
@@ -162,12 +167,12 @@ def differentiable_graph(name: str, sample: Sample, arrays: Sequence[np.ndarray]
     """The op as a graph with its f64 results as outputs, and the operands that it is differentiated by."""
 
     def function(*inputs: Node) -> list[Node]:
-        if name == "cholesky":  # its derivatives are those of the symmetric part
+        if name in ("cholesky", "eigh", "eigvalsh"):  # their derivatives are those of the symmetric part
             inputs = (ops.mul(ops.add(inputs[0], transposed(inputs[0])), ops.like(inputs[0], 0.5)),)
-        return [o for o in outputs(OPS[name](*inputs, **sample.attrs)) if o.dtype is types.f64]
+        return [o for o in outputs(OPS[name](*inputs, **sample.attrs)) if o.dtype in WIDEST]
 
     graph = graph_of(function, *map(type_of, arrays))
-    return graph, [k for k, a in enumerate(arrays) if a.dtype == np.float64]
+    return graph, [k for k, a in enumerate(arrays) if types.dtype(a.dtype) in WIDEST]
 
 
 def transposed(x: Node) -> Node:
@@ -176,11 +181,16 @@ def transposed(x: Node) -> Node:
 
 
 def inner(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> float:
-    return float(sum(np.vdot(a, b) for a, b in zip(xs, ys, strict=True)))
+    """The pairing of cotangents with tangents: of complex ones the real part, nothing conjugated."""
+    return float(sum(np.sum(a * b).real for a, b in zip(xs, ys, strict=True)))
 
 
 def like(arrays: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    return [rng.normal(size=a.shape) for a in arrays]
+    def one(a: np.ndarray) -> np.ndarray:
+        found = rng.normal(size=a.shape)
+        return found + 1j * rng.normal(size=a.shape) if a.dtype.kind == "c" else found
+
+    return [np.asarray(one(a)) for a in arrays]
 
 
 def check_derivatives(graph: Graph, wrt: list[int], arrays: list[np.ndarray], order: int, label: str = "f") -> None:
@@ -188,7 +198,7 @@ def check_derivatives(graph: Graph, wrt: list[int], arrays: list[np.ndarray], or
     rng = np.random.default_rng(7)
     forward, reverse = jvp_graph(graph, wrt), vjp_graph(graph, wrt)
     values = evaluate(graph, arrays, check=True)
-    floats = [k for k, v in enumerate(values) if v.dtype.kind == "f"]
+    floats = [k for k, v in enumerate(values) if v.dtype.kind in "fc"]
     v = like([arrays[k] for k in wrt], rng)
     u = like([values[k] for k in floats], rng)
     tangent = evaluate(forward, [*arrays, *v], check=True)[len(values) :]
@@ -218,6 +228,15 @@ def check_derivatives(graph: Graph, wrt: list[int], arrays: list[np.ndarray], or
 @pytest.mark.parametrize("name, sample", cases(differentiable=True))
 def test_derivatives(name: str, sample: Sample) -> None:
     arrays = draw(name, sample, types.f64)
+    graph, wrt = differentiable_graph(name, sample, arrays)
+    if graph.outputs and wrt:
+        check_derivatives(graph, wrt, arrays, order=2)
+
+
+@pytest.mark.parametrize("name, sample", cases(differentiable=True, element=types.c128))
+def test_complex_derivatives(name: str, sample: Sample) -> None:
+    """By central differences along random complex directions: real and imaginary parts both count."""
+    arrays = draw(name, sample, types.c128)
     graph, wrt = differentiable_graph(name, sample, arrays)
     if graph.outputs and wrt:
         check_derivatives(graph, wrt, arrays, order=2)
@@ -271,7 +290,7 @@ def test_third_order(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("name, sample", [c for c in cases() if c.values[1].operands])
 def test_batch_rule_is_a_loop(name: str, sample: Sample) -> None:
     op = OPS[name]
-    element = next(e for e in (types.f64, types.i32, types.bool_) if accepts(name, sample, e))
+    element = next(e for e in (types.f64, types.i32, types.bool_, types.c128) if accepts(name, sample, e))
     count = len(sample.operands)
     for size, flags in itertools.product((3, 0), itertools.product((True, False), repeat=count)):
         if not any(flags):

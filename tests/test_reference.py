@@ -16,13 +16,14 @@ from graphc.interpreter import evaluate, program_of
 from graphc.ir import Builder, Graph, GraphError, Op
 from graphc.ops.base import same_type
 from graphc.passes.check import check_plan
+from graphc.passes.complex import lower_complex
 from graphc.passes.fold import inline_calls
 from graphc.passes.fuse import fuse
 from graphc.passes.plan import plan
 from graphc.passes.simplify import strip_identities
 from graphc.passes.stage import stage
 from graphc.text import from_text
-from graphc.types import DType, TensorType, TupleType, bool_, dtype, f32, i32
+from graphc.types import DType, TensorType, TupleType, bool_, c64, dtype, f32, i32
 
 
 def graph_of(*lines: str) -> Graph:
@@ -149,7 +150,7 @@ def accepted(name: str, sample: Sample, element: DType) -> list[np.ndarray] | No
 def test_every_op_fuses_and_plans(name: str) -> None:
     """Each op on operands that are stored transposed, with work before and after it."""
     for sample in SAMPLES[name]:
-        found = (accepted(name, sample, element) for element in (f32, i32, bool_))
+        found = (accepted(name, sample, element) for element in (f32, i32, bool_, c64))
         arrays = next(arrays for arrays in found if arrays is not None)
         with Builder() as b:
             stored = [b.input(f"x{k}", TensorType(dtype(a.dtype), a.shape[::-1])) for k, a in enumerate(arrays)]
@@ -157,7 +158,7 @@ def test_every_op_fuses_and_plans(name: str) -> None:
             result = ops.OPS[name](*operands, **sample.attrs)
             results = ops.items(result) if isinstance(result.type, TupleType) else [result]
             after = [ops.neg(r) if r.type.dtype.kind == "f" else ops.eq(r, r) for r in results]
-            graph = inline_calls(b.graph([*after, results[0]]))
+            graph = lower_complex(inline_calls(b.graph([*after, results[0]])))
         result_plan = plan(stage(fuse(graph)))
         check_plan(result_plan)
         inputs = [np.array(a.T, order="C") for a in arrays]

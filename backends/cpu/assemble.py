@@ -35,6 +35,11 @@ ERRORS = {
     "gather": "an index is out of bounds",
     "scatter": "an index is out of bounds",
     "cholesky": "the matrix is not positive definite",
+    "nonsingular": "the matrix is singular",
+    "eigh": "the eigenvalues did not converge",
+    "eigvalsh": "the eigenvalues did not converge",
+    "svd": "the singular values did not converge",
+    "svdvals": "the singular values did not converge",
 }
 
 

@@ -1,4 +1,4 @@
-"""Emitter of library kernels: linear algebra by LAPACK and BLAS, sorting, and random bits. Operands lie contiguous.
+"""Emitter of library kernels: linear algebra by LAPACK and BLAS, sorting, running ops, random bits. Operands lie contiguous.
 
 Sorting turns elements into integer keys that are ordered as the elements are, NaN last, and finds the stable order of the
 keys: for short rows by counting, for each key, those that come before it, for long ones byte by byte (radix sort, least
@@ -11,7 +11,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from graphc.backends.cpu import emit_linalg
 from graphc.backends.cpu.codegen import CONTIGUOUS, LANES, STRIDED, Code, Emission, NoEmitter, dtype_name
+from graphc.backends.cpu.emit_cumulative import STEPS, cumulative
 from graphc.backends.cpu.emit_loops import elementwise, ragged
 from graphc.backends.cpu.emit_segment import bits
 from graphc.backends.cpu.loops import Point, load_from, store_to
@@ -19,7 +21,6 @@ from graphc.ir import Node
 from graphc.passes.schedule import Domain, Kernel
 from graphc.types import DType, bf16, f16, f64, i64
 
-NOT_POSITIVE_DEFINITE = 2  # the error code of LinAlgError
 COUNTED = 96  # elements of a row up to which its order is found by counting
 LARGEST = 2**63 - 1
 
@@ -38,61 +39,6 @@ def library(kernel: Kernel) -> Code:
 
 def _random_bits(kernel: Kernel, node: Node) -> Code:
     return elementwise(replace(kernel, domain=Domain(node.type.shape)))
-
-
-# ------------------------------------------------------------------------------------------------ linear algebra
-
-
-def _cholesky(kernel: Kernel, node: Node) -> Code:
-    """Copy the lower triangle, zeros above it, and factor it in place; one matrix is one unit."""
-    dtype, n = node.type.dtype, node.type.shape[-1]
-    name, result = dtype_name(dtype), len(kernel.body.inputs)
-    argument = kernel.body.inputs.index(node.inputs[0])
-    count = node.type.size // (n * n)
-    e = Emission(kernel, f"cholesky of {name}")
-    x, out, size = e.pointer(argument), e.pointer(result), e.word(n, "n")
-    e.line(f"first, last = share({e.word(count, 'matrices')}, 1, thread, threads)")
-    with e.block("for matrix in range(first, last):"):
-        with e.block(f"for row in range({size}):"):
-            e.line(f"at = (matrix * {size} + row) * {size}")
-            with e.block(f"for j in range(0, {size}, {LANES}):"):
-                e.line(f"v = load_masked({x}, at + j, {name}, {e.scope(argument)}, min(row + 1, {size}) - j)")
-                e.line(f"store_masked({out}, at + j, v, {name}, {e.scope(result)}, {size} - j)")
-        e.line(f"info = cholesky_factor(advance({out}, matrix * {size} * {size}, {name}), {size}, {name})")
-        with e.block("if info != 0:"):
-            e.line(f"return ({NOT_POSITIVE_DEFINITE} << 32) | ({e.errors()} + {e.numbers[node]})")
-    return e.code(count, count * (n * n * 0.5 + n**3 / 3 * _flop(dtype)))
-
-
-def _triangular_solve(kernel: Kernel, node: Node) -> Code:
-    """Copy the right-hand side and solve in place; one matrix is one unit."""
-    dtype, (rows, columns) = node.type.dtype, node.type.shape[-2:]
-    name, result = dtype_name(dtype), len(kernel.body.inputs)
-    a, b = (kernel.body.inputs.index(x) for x in node.inputs)
-    order = node.inputs[0].type.shape[-1]
-    count = node.type.size // (rows * columns)
-    e = Emission(kernel, f"triangular_solve of {name}")
-    e.word(order, "order")
-    e.word(rows, "rows")
-    e.word(columns, "columns")
-    flags = ", ".join(e.word(int(node[flag]), flag) for flag in ("left_side", "lower", "transpose", "unit_diagonal"))
-    e.line(f"first, last = share({e.word(count, 'matrices')}, 1, thread, threads)")
-    with e.block("for matrix in range(first, last):"):
-        e.line("base = matrix * rows * columns")
-        for lanes in ragged(e, "j", 0, "rows * columns"):
-            point = Point(("base", "j"), 1, lanes)
-            e.line(f"v = {load_from(e.pointer(b), (1, 1), bits(dtype), e.scope(b), point)}")
-            e.line(store_to(e.pointer(result), (1, 1), "v", bits(dtype), e.scope(result), point))
-        matrix = f"advance({e.pointer(a)}, matrix * order * order, {name})"
-        e.line(
-            f"triangular_solve({matrix}, advance({e.pointer(result)}, base, {name}), rows, columns, {flags}, {name})"
-        )
-    return e.code(count, count * (rows * columns * (0.2 + order * _flop(dtype))))
-
-
-def _flop(dtype: DType) -> float:
-    """Nanoseconds of a multiplication and addition in a library routine."""
-    return 0.04 if dtype is f64 else 0.02
 
 
 # ------------------------------------------------------------------------------------------------ sorting
@@ -269,10 +215,10 @@ def graphc_sort_large(table, thread, threads):
 )
 
 _EMITTERS: dict[str, Callable[[Kernel, Node], Code]] = {
-    "cholesky": _cholesky,
-    "triangular_solve": _triangular_solve,
+    **emit_linalg.EMITTERS,
     "sort": _sort,
     "argsort": _sort,
     "top_k": _top_k,
     "random_bits": _random_bits,
+    **dict.fromkeys(STEPS, cumulative),
 }

@@ -4,6 +4,7 @@ In kernel source (pointers, then int64; dtypes and literals last)
     ``sort_small(keys, order, n)``   ``sort_large(keys, order, more_keys, more_order, counts, n, digits, flip)``
     ``cholesky_factor(a, n, dtype)`` -> LAPACK's info, 0 where a is positive definite
     ``triangular_solve(a, b, m, n, k, right, upper, transpose, unit, dtype)``
+    ``getrf``, ``geqrf``, ``orgqr``, ``syevd``, ``gesdd``: LAPACK's own, on its column-major matrices -> info
 """
 
 from __future__ import annotations
@@ -145,3 +146,90 @@ def triangular_solve(
         _call_fortran(builder, f"scipy_{kind}trsm_", arguments, 4)
 
     return types.void, emit
+
+
+def _lapack(name: str, parameters: str, arguments: Callable[..., list[ir.Value]], strings: int) -> simd.Primitive:
+    """A primitive that calls the LAPACK routine ``name`` and gives its info.
+
+    ``parameters`` has a ``p`` for each pointer and an ``i`` for each int64; the dtype comes last. ``arguments(b, *values)``
+    are the routine's, without info.
+    """
+
+    def rule(*args: types.Type) -> tuple[types.Type, Emit]:
+        if len(args) != len(parameters) + 1:
+            raise simd.typing_error(f"{name} takes {len(parameters)} arguments and a dtype")
+        for kind, argument in zip(parameters, args, strict=False):
+            simd.need(argument, pointer=kind == "p")
+        letter, _ = _prefix(args[-1])
+
+        def emit(b: ir.IRBuilder, *values: ir.Value) -> ir.Value:
+            info = _stored(b, ir.Constant(I32, 0))
+            given = arguments(b, *values[: len(parameters)])
+            # info comes last, before the lengths of strings
+            _call_fortran(b, f"scipy_{letter}{name}_", [*given, info], strings)
+            return b.sext(b.load(info, typ=I32), I64)
+
+        return types.int64, emit
+
+    rule.__name__ = name
+    return simd.primitive(rule)
+
+
+def _by_kind(kinds: str) -> Callable[..., list[ir.Value]]:
+    """Arguments passed in their order: ``p`` a pointer, ``i`` an integer, ``V`` the letter V, a digit an earlier integer."""
+
+    def arguments(b: ir.IRBuilder, *values: ir.Value) -> list[ir.Value]:
+        given = iter(values)
+        found: list[ir.Value] = []
+        for kind in kinds:
+            if kind == "p":
+                found.append(next(given))
+            elif kind == "i":
+                found.append(_integer(b, next(given)))
+            elif kind.isdigit():
+                found.append(found[int(kind)])
+            else:
+                found.append(_letter(b, True, kind))
+        return found
+
+    return arguments
+
+
+def _eigenvalues(b: ir.IRBuilder, *values: ir.Value) -> list[ir.Value]:
+    job, lower, n, a, w, work, lwork, iwork, liwork = values
+    size = _integer(b, n)
+    return [
+        _character(b, job), _letter(b, lower, "L", "U"), size, a, size, w, work, _integer(b, lwork), iwork,
+        _integer(b, liwork),
+    ]  # fmt: skip
+
+
+def _character(b: ir.IRBuilder, code: ir.Value) -> ir.Value:
+    return _stored(b, b.trunc(code, I8))
+
+
+def _singular_values(b: ir.IRBuilder, *values: ir.Value) -> list[ir.Value]:
+    job, m, n, a, s, u, vt, rows_vt, work, lwork, iwork = values
+    rows = _integer(b, m)
+    return [
+        _character(b, job), rows, _integer(b, n), a, rows, s, u, rows, vt, _integer(b, rows_vt), work,
+        _integer(b, lwork), iwork,
+    ]  # fmt: skip
+
+
+def _square_factor(b: ir.IRBuilder, *values: ir.Value) -> list[ir.Value]:
+    n, a, pivots = values
+    size = _integer(b, n)
+    return [size, size, a, size, pivots]
+
+
+#: ``getrf(n, a, pivots, dtype)``: LU of the n x n matrix at a, pivots i32 from 1
+getrf = _lapack("getrf", "ipp", _square_factor, 0)
+#: ``geqrf(m, n, a, tau, work, lwork, dtype)``
+geqrf = _lapack("geqrf", "iipppi", _by_kind("iip0ppi"), 0)
+#: ``orgqr(m, columns, reflectors, a, tau, work, lwork, dtype)``
+orgqr = _lapack("orgqr", "iiipppi", _by_kind("iiip0ppi"), 0)
+#: ``syevd(job, lower, n, a, values, work, lwork, iwork, liwork, dtype)``: a becomes the eigenvectors; jobs are letters
+syevd = _lapack("syevd", "iiipppipi", _eigenvalues, 2)
+#: ``gesdd(job, m, n, a, s, u, vt, rows_vt, work, lwork, iwork, dtype)``
+gesdd = _lapack("gesdd", "iiippppipip", _singular_values, 1)

@@ -16,7 +16,11 @@ from typing import Any
 PREFIX = "scipy_"
 
 #: The symbols that kernels may use (Fortran's calling convention: everything by reference, 32-bit integers).
-SYMBOLS = ("scipy_spotrf_", "scipy_dpotrf_", "scipy_strsm_", "scipy_dtrsm_")
+SYMBOLS = tuple(
+    f"scipy_{kind}{routine}_"
+    for routine in ("potrf", "trsm", "getrf", "geqrf", "orgqr", "syevd", "gesdd")
+    for kind in "sd"
+)
 
 
 class LibraryError(ImportError):

@@ -42,18 +42,23 @@ def run_schedule(schedule: Schedule, inputs: Sequence[Any]) -> tuple[np.ndarray,
         for number, result in zip(kernel.results, compute(kernel, arguments), strict=True):
             base = schedule.values[number].base
             target = number if base is None else base
-            store[target] = result.reshape(schedule.values[target].type.shape)
+            store[target] = seen_as(result, schedule.values[target].type)
     outputs = [stored(schedule, store, v) for v in schedule.outputs]
     return tuple(fresh(outputs, [stored(schedule, store, v) for v in schedule.inputs]))
 
 
 def stored(schedule: Schedule, store: Sequence[np.ndarray | None], number: int) -> np.ndarray:
-    """The array of a value: a view reshapes its base."""
+    """The array of a value: a view is its base in another shape."""
     value = schedule.values[number]
     array = store[number if value.base is None else value.base]
     if array is None:
         raise UnwrittenError(f"%{number}: {value.type} is read before it is written")
-    return array.reshape(value.type.shape)
+    return seen_as(array, value.type)
+
+
+def seen_as(array: np.ndarray, type: TensorType) -> np.ndarray:
+    """The memory of a contiguous array as a tensor of ``type``: another shape, complex numbers as pairs of real ones."""
+    return array.reshape(-1).view(type.dtype.numpy).reshape(type.shape)
 
 
 def compute(kernel: Kernel, arguments: Arrays) -> list[np.ndarray]:
@@ -144,9 +149,9 @@ def run_in(plan: Plan, inputs: Arrays, outputs: Arrays, arena: np.ndarray) -> No
         place, type = plan.places[number], schedule.values[number].type
         match place.region:
             case "input":
-                return inputs[place.index].reshape(type.shape)
+                return seen_as(inputs[place.index], type)
             case "output":
-                return outputs[place.index].reshape(type.shape)
+                return seen_as(outputs[place.index], type)
             case "constant":
                 return constants[place.index].reshape(type.shape)
         return typed(arena, place.offset, type)

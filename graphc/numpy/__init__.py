@@ -16,8 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from graphc.numpy import contractions, elementwise, indexing, left_out, reductions, selection, shapes, ufuncs
-from graphc.tracing import current_trace, is_tracer, located, to_tracer
+from graphc.numpy import (
+    attributes, calculus, closeness, complex, contractions, creation, diagonals, elementwise, flat, generalized, indexing,
+    joining, left_out, linalg, mapping, masked, matrices, norms, padding, polynomials, products, reductions,
+    selection, sets, shapes, signal, sorting, special, statistics, ufunc_methods, ufuncs, updates,
+)  # fmt: skip
+from graphc.numpy.sets import (
+    argwhere, flatnonzero, intersect1d, nonzero, setdiff1d, setxor1d, union1d, unique, unique_all, unique_counts,
+    unique_inverse, unique_values,
+)  # fmt: skip
+from graphc.tracing import FUNCTIONS, current_trace, is_tracer, located, to_tracer
 from graphc.tree import flatten
 
 _CREATORS = ("zeros", "ones", "full", "empty", "eye", "identity", "arange", "linspace", "tri", "logspace", "geomspace")
@@ -28,18 +36,13 @@ def _creator(name: str) -> Callable[..., Any]:
 
     def create(*args: Any, **kwargs: Any) -> Any:
         if name == "full" and any(map(is_tracer, (*args, *kwargs.values()))):
-            return _full(*args, **kwargs)
+            return creation.full(*args, **kwargs)
         made = original(*args, **kwargs)
         return made if current_trace() is None else to_tracer(made)
 
     create.__name__ = create.__qualname__ = name
     create.__doc__ = f"``np.{name}``; inside a trace the result is a traced array."
     return create
-
-
-def _full(shape: Any, fill_value: Any, dtype: Any = None, **_: Any) -> Any:
-    value = to_tracer(fill_value)
-    return shapes.broadcast_to(value if dtype is None else value.astype(dtype), shape)
 
 
 for _name in _CREATORS:
@@ -65,6 +68,31 @@ def array(a: Any, dtype: Any = None) -> Any:
     return np.array(a, dtype) if current_trace() is None else asarray(a, dtype).copy()
 
 
+def _converter(name: str) -> Callable[..., Any]:
+    original = getattr(np, name)
+
+    def convert(a: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if current_trace() is None:
+            return original(a, dtype, *args, **kwargs)
+        return located(FUNCTIONS[original], a, dtype, *args, **kwargs)
+
+    convert.__name__ = convert.__qualname__ = name
+    convert.__doc__ = f"``np.{name}``; inside a trace the result is a traced array, which has no memory layout."
+    return convert
+
+
+_CONVERTERS = ("asanyarray", "ascontiguousarray", "asfortranarray", "require")
+for _name in _CONVERTERS:
+    globals()[_name] = _converter(_name)
+
+
+def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any) -> Any:
+    """``np.fromfunction``; inside a trace the function is called with traced coordinates."""
+    if current_trace() is None:
+        return np.fromfunction(function, shape, dtype=dtype, **kwargs)
+    return located(creation.fromfunction, function, shape, dtype=dtype, **kwargs)
+
+
 def __getattr__(name: str) -> Any:
     try:
         return getattr(np, name)
@@ -73,15 +101,42 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "argwhere",
     "array",
     "asarray",
+    "calculus",
+    "closeness",
     "contractions",
     "elementwise",
+    "flatnonzero",
     "indexing",
+    "intersect1d",
     "left_out",
+    "linalg",
+    "nonzero",
+    "polynomials",
+    "products",
     "reductions",
     "selection",
     "shapes",
+    "signal",
     "ufuncs",
+    "union1d",
+    "unique",
+    "unique_all",
+    "unique_counts",
+    "unique_inverse",
+    "unique_values",
+    "attributes",
+    "creation",
+    "diagonals",
+    "flat",
+    "fromfunction",
+    "joining",
+    "mapping",
+    "masked",
+    "padding",
+    "updates",
     *_CREATORS,
+    *_CONVERTERS,
 ]  # noqa: PLE0604

@@ -94,7 +94,7 @@ def outer(a: Any, b: Any, out: Any = None) -> Tracer:
 
 @traces(np.vdot)
 def vdot(a: Any, b: Any) -> Tracer:
-    return dot(reshape(a, -1), reshape(b, -1))
+    return dot(apply_ufunc(np.conjugate, reshape(a, -1)), reshape(b, -1))
 
 
 @traces(np.tensordot)
@@ -213,7 +213,7 @@ def einsum_pair(ta: str, a: Node, tb: str, b: Node, keep_letters: set[str]) -> t
     for c, n in zip(tb, b.type.shape, strict=True):
         if c in sizes and sizes[c] != n and 1 not in (sizes[c], n):
             raise GraphError(f"einsum: the letter {c!r} has lengths {sizes[c]} and {n}")
-        sizes[c] = max(sizes.get(c, 1), n)
+        sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
     a = ops.broadcast_numpy(a, [sizes[c] for c in ta])
     b = ops.broadcast_numpy(b, [sizes[c] for c in tb])
     batch = [c for c in shared if c in keep_letters]

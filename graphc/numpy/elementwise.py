@@ -10,8 +10,7 @@ import numpy as np
 from graphc import ops
 from graphc.leaks import UnsupportedError
 from graphc.numpy.indexing import copyto
-from graphc.numpy.shapes import reshape
-from graphc.numpy.tables import NO_VALUE, element_of, given, property_, shape_of, stored, strong, traces
+from graphc.numpy.tables import NO_VALUE, element_of, given, shape_of, stored, strong, traces
 from graphc.tracing import (
     FUNCTIONS,
     METHODS,
@@ -32,14 +31,6 @@ from graphc.types import DType, bf16, bool_
 def truth_of(a: Any) -> Tracer:
     x = to_tracer(a)
     return x if x._node.type.dtype is bool_ else apply_ufunc(np.not_equal, x, 0)
-
-
-def ufunc_outer(ufunc: Any, a: Any, b: Any) -> Tracer:
-    x, y = to_tracer(a), to_tracer(b)
-    return apply_ufunc(ufunc, reshape(x, (*x.shape, *(1,) * y.ndim)), y)
-
-
-METHODS["ufunc.outer"] = ufunc_outer
 
 
 @traces(np.where)
@@ -100,7 +91,7 @@ def astype(
         )
     if not copy and element is x._node.type.dtype and not x._weak:
         return x
-    return wrap(ops.convert(to_node(x), element))
+    return wrap(to_node(x, element))
 
 
 METHODS["astype"] = astype
@@ -135,8 +126,12 @@ def round_(a: Any, decimals: int = 0, out: Any = None) -> Tracer:
 @traces(np.nan_to_num)
 def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Tracer:
     t = strong(x)
-    if not copy:
-        raise UnsupportedError("np.nan_to_num(copy=False) is not traced; use the result")
+    if not copy and t is x and t._is_array():
+        t._assign(to_node(nan_to_num(t, True, nan, posinf, neginf)))
+        return t
+    if t._node.type.dtype.kind == "c":
+        parts = [nan_to_num(p, True, nan, posinf, neginf) for p in (t.real, t.imag)]
+        return wrap(ops.complex_(*map(to_node, parts)))
     if not t._node.type.dtype.is_float:
         return wrap(to_node(t))
     info = finite_range(t._node.type.dtype)
@@ -174,7 +169,7 @@ def full_like(
 ) -> Tracer:
     like = type_of(a)
     element = like.dtype if dtype is None else element_of(dtype)
-    value = ops.convert(to_node(fill_value), element)
+    value = to_node(fill_value, element)
     return wrap(ops.broadcast_numpy(value, like.shape if shape is None else shape_of(shape)))
 
 
@@ -187,30 +182,3 @@ def result_type(*arrays_and_dtypes: Any) -> np.dtype:
         a if is_tracer(a) or isinstance(a, np.ndarray) or np.isscalar(a) else np.zeros((), a) for a in arrays_and_dtypes
     ]
     return promote(*values).numpy
-
-
-@traces(np.iscomplexobj)
-def iscomplexobj(x: Any) -> bool:
-    return bool(to_tracer(x)._node.type.dtype.kind == "c")
-
-
-@traces(np.isrealobj)
-def isrealobj(x: Any) -> bool:
-    return not iscomplexobj(x)
-
-
-@property_("real")
-@traces(np.real)
-def real(val: Any) -> Tracer:
-    return to_tracer(val)
-
-
-@property_("imag")
-@traces(np.imag)
-def imag(val: Any) -> Tracer:
-    return full_like(val, 0)
-
-
-@traces(np.conjugate, method="conj")
-def conjugate(x: Any) -> Tracer:
-    return wrap(to_node(x))

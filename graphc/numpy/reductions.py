@@ -1,4 +1,4 @@
-"""Sums, means, extremes and norms of traced arrays."""
+"""Sums, means and extremes of traced arrays."""
 
 from __future__ import annotations
 
@@ -10,14 +10,24 @@ import numpy as np
 
 from graphc import ops
 from graphc.ir import Node
-from graphc.leaks import UnsupportedError
+from graphc.numpy.complex import place_of_extreme, reduce_extreme
 from graphc.numpy.elementwise import truth_of
-from graphc.numpy.shapes import broadcast_to, reshape
-from graphc.numpy.tables import NO_VALUE, axes_of, element_of, given, one_axis, stored, strong, traces
-from graphc.tracing import METHODS, Tracer, apply_ufunc, is_tracer, operate, to_node, to_tracer, wrap
+from graphc.numpy.elementwise import where as where_
+from graphc.numpy.shapes import broadcast_to, reshape, transpose
+from graphc.numpy.tables import NO_VALUE, axes_of, element_of, given, one_axis, operand, stored, strong, traces
+from graphc.tracing import (
+    Tracer,
+    apply_ufunc,
+    is_tracer,
+    note_widening,
+    promote,
+    to_node,
+    to_tracer,
+    wrap,
+)
 from graphc.types import DType, TensorType, bf16, bool_, dtype, f16, f32, f64, i64, u64
 
-COMBINE = {"reduce_sum": ops.add, "reduce_prod": ops.mul, "reduce_max": ops.maximum, "reduce_min": ops.minimum}
+COMBINE = {"reduce_sum": np.add, "reduce_prod": np.multiply, "reduce_max": np.maximum, "reduce_min": np.minimum}
 
 
 def reduce_with(
@@ -47,11 +57,13 @@ def reduce_with(
             raise ValueError(f"zero-size array to reduction operation {op.name[-3:]}imum which has no identity")
         kept = [n for k, n in enumerate(node.type.shape) if k not in axes]
         result = ops.full(TensorType(node.type.dtype, tuple(kept)), identity(node.type.dtype))
+    elif ordered and node.type.dtype.kind == "c":
+        result = reduce_extreme(node, axes, op is ops.reduce_max)
     else:
         result = op(node, axes=axes)
     if given(initial):
         start = ops.broadcast_numpy(to_node(initial, result.type.dtype), result.type.shape)
-        result = COMBINE[op.name](result, start)
+        result = to_node(apply_ufunc(COMBINE[op.name], wrap(result), wrap(start)))
     return stored(wrap(keep(result, node, axes, keepdims)), out)
 
 
@@ -64,7 +76,7 @@ def keep(result: Node, node: Node, axes: Sequence[int], keepdims: Any) -> Node:
 def sum_type(x: Any, requested: Any) -> DType:
     """Sums of bools and small integers are 64 bit, as in NumPy."""
     if given(requested):
-        return dtype(requested)
+        return element_of(requested)
     own = to_tracer(x)._node.type.dtype
     if own.kind in "bi":
         return i64
@@ -152,12 +164,17 @@ def var(
     ddof = correction if given(correction) else ddof
     centre = mean if given(mean) else _mean(x, axis, keepdims=True, where=where)
     centred = x - centre
-    total = sum_(centred * centred, axis, keepdims=keepdims, where=where)
+    total = sum_(squared_size(centred), axis, keepdims=keepdims, where=where)
     count = element_count(x, axis, where, keepdims) - ddof
     return stored(quotient(total, maximum_of(count, 0)), out)
 
 
 _mean = mean
+
+
+def squared_size(x: Tracer) -> Tracer:
+    """|x|², smooth at 0."""
+    return x.real * x.real + x.imag * x.imag if x._node.type.dtype.kind == "c" else x * x
 
 
 def maximum_of(x: Any, y: Any) -> Any:
@@ -170,21 +187,48 @@ def std(
     where: Any = True, mean: Any = NO_VALUE, correction: Any = NO_VALUE,
 ) -> Tracer:  # fmt: skip
     spread = var(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean, correction=correction)
-    return stored(apply_ufunc(np.sqrt, spread), out)
+    return stored(root(spread), out)
+
+
+def root(spread: Tracer) -> Tracer:
+    """√spread; where all numbers are equal its derivative is taken as 0, not 0/0."""
+    flat = apply_ufunc(np.equal, spread, 0)
+    return where_(flat, spread, apply_ufunc(np.sqrt, where_(flat, 1, spread)))
 
 
 @traces(np.average)
-def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
-    if returned:
-        raise UnsupportedError("np.average(returned=True) is not traced; sum the weights yourself")
+def average(
+    a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = NO_VALUE
+) -> Any:  # fmt: skip
+    """Weights that sum to zero give NaN or infinity where NumPy raises ZeroDivisionError, unless they are plain numbers."""
+    x = strong(a)
     if weights is None:
-        return mean(a, axis, keepdims=keepdims)
-    w = to_tracer(weights)
-    if w.ndim == 1 and np.ndim(a) > 1 and axis is not None:
-        k = one_axis(axis, np.ndim(a))
-        w = reshape(w, [-1 if j == k else 1 for j in range(np.ndim(a))])
-    w = broadcast_to(w, np.shape(a))
-    return sum_(to_tracer(a) * w, axis, keepdims=keepdims) / sum_(w, axis, keepdims=keepdims)
+        result = mean(x, axis, keepdims=keepdims)
+        total: Any = np.asarray(x.size / max(result.size, 1), result.dtype)
+    else:
+        given_weights = operand(weights)
+        if not is_tracer(given_weights) and given_weights.size and np.sum(given_weights) == 0:
+            raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+        w = average_weights(given_weights, x, axis)
+        element = promote(x, w, np.float64(0)) if x._node.type.dtype.kind in "biu" else promote(x, w)
+        note_widening(element, (x, w))
+        total = sum_(w, axis, element.numpy, keepdims=keepdims)
+        result = sum_(x.astype(element.numpy) * w.astype(element.numpy), axis, keepdims=keepdims) / total
+    return (result, broadcast_to(total, result.shape)) if returned else result
+
+
+def average_weights(weights: Any, x: Tracer, axis: Any) -> Tracer:
+    """The weights in the shape of ``x``: of all its elements, or of those along ``axis``."""
+    w = strong(weights)
+    if w.shape == x.shape:
+        return w
+    if axis is None:
+        raise TypeError("Axis must be specified when shapes of a and weights differ.")
+    axes: list[int] = [int(k) % x.ndim for k in ((axis,) if isinstance(axis, (int, np.integer)) else axis)]
+    if w.shape != tuple(x.shape[k] for k in axes):
+        raise ValueError("Shape of weights must be consistent with shape of a along specified axis.")
+    w = transpose(w, [int(k) for k in np.argsort(axes)])
+    return broadcast_to(reshape(w, [n if k in axes else 1 for k, n in enumerate(x.shape)]), x.shape)
 
 
 def arg_reduce(name: str, op: Any, a: Any, axis: Any, keepdims: Any, out: Any) -> Tracer:
@@ -192,6 +236,9 @@ def arg_reduce(name: str, op: Any, a: Any, axis: Any, keepdims: Any, out: Any) -
     k = None if axis is None else one_axis(axis, node.type.ndim)
     if (node.type.size if k is None else node.type.shape[k]) == 0:
         raise ValueError(f"attempt to get {name} of an empty sequence")
+    if node.type.dtype.kind == "c":
+        largest = op is ops.argmax
+        op = lambda z, axis: place_of_extreme(z, axis, largest)  # noqa: E731
     if k is None:
         flat = op(ops.reshape_to(node, (node.type.size,)), axis=0)
         return stored(wrap(keep(flat, node, range(node.type.ndim), keepdims)), out)
@@ -216,44 +263,3 @@ def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Tra
 @traces(np.count_nonzero)
 def count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Tracer:
     return sum_(truth_of(a), axis, keepdims=keepdims)
-
-
-REDUCTIONS = {
-    np.add: sum_, np.multiply: prod, np.maximum: max_, np.minimum: min_, np.logical_and: all_, np.logical_or: any_,
-}  # fmt: skip
-
-
-def ufunc_reduce(
-    ufunc: Any, array: Any, axis: Any = 0, dtype: Any = None, keepdims: Any = False, **options: Any
-) -> Tracer:
-    """``np.add.reduce`` and the like."""
-    function = REDUCTIONS.get(ufunc)
-    if function is None:
-        raise UnsupportedError(f"np.{ufunc.__name__}.reduce is not traced")
-    options = {k: v for k, v in options.items() if (k, v) != ("where", True) and (k == "where" or given(v))}
-    if given(dtype):
-        options["dtype"] = dtype
-    return function(array, axis=axis, keepdims=keepdims, **options)
-
-
-METHODS["ufunc.reduce"] = ufunc_reduce
-
-
-@traces(np.linalg.norm)
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tracer:
-    t = strong(x)
-    if not t._node.type.dtype.is_inexact:
-        t = t.astype(np.float64)
-    axes = None if axis is None else axes_of(axis, t.ndim)
-    vector = ord is None or (t.ndim if axes is None else len(axes)) == 1
-    if ord in (None, "fro") or (ord == 2 and vector):
-        return apply_ufunc(np.sqrt, sum_(t * t, axes, keepdims=keepdims))
-    if not vector or isinstance(ord, str):
-        raise UnsupportedError(f"np.linalg.norm(ord={ord!r}) of a matrix is not traced; 'fro' and None are")
-    size = apply_ufunc(np.absolute, t)
-    if ord in (np.inf, -np.inf):
-        return (max_ if ord > 0 else min_)(size, axes, keepdims=keepdims)
-    if ord == 0:
-        return sum_((t != 0).astype(t.dtype), axes, keepdims=keepdims)
-    total = sum_(size if ord == 1 else operate(np.power, size, ord), axes, keepdims=keepdims)
-    return total if ord == 1 else operate(np.power, total, 1 / ord)

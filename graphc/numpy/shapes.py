@@ -1,9 +1,9 @@
-"""Reshaping, transposing, joining and splitting traced arrays. What is a view in NumPy is one here."""
+"""Reshaping, transposing, turning and joining traced arrays. What is a view in NumPy is one here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,21 +12,31 @@ from graphc import ops
 from graphc.ir import Node
 from graphc.leaks import UnsupportedError
 from graphc.numpy.indexing import view_of
-from graphc.numpy.tables import axes_of, element_of, one_axis, operand, property_, shape_of, stored, strong, traces
+from graphc.numpy.tables import (
+    axes_of,
+    element_of,
+    known_shape,
+    one_axis,
+    operand,
+    property_,
+    shape_of,
+    stored,
+    strong,
+    traces,
+)
 from graphc.promotion import same_kind
 from graphc.tracing import (
-    FUNCTIONS,
     METHODS,
     Tracer,
-    apply_ufunc,
     element_type,
+    is_tracer,
     note_widening,
     promote,
     to_node,
     to_tracer,
     wrap,
 )
-from graphc.types import bool_
+from graphc.types import i64
 
 
 def new_shape(shape: Any, size: int) -> tuple[int, ...]:
@@ -56,12 +66,28 @@ def reshaped(x: Tracer, shape: tuple[int, ...]) -> Tracer:
 
 
 @traces(np.reshape)
-def reshape(a: Any, shape: Any = None, order: str = "C", newshape: Any = None, copy: Any = None) -> Tracer:
+def reshape(a: Any, /, shape: Any = None, order: str = "C", *, newshape: Any = None, copy: Any = None) -> Tracer:
     x = to_tracer(a)
-    if order != "C":
-        raise UnsupportedError("reshape(order=...) other than 'C' is not traced; transpose first")
-    result = reshaped(x, new_shape(shape if shape is not None else newshape, x.size))
+    wanted = shape if shape is not None else newshape
+    if wanted is None:
+        raise TypeError("reshape() missing 1 required positional argument: 'shape'")
+    full = new_shape(wanted, x.size)
+    if in_fortran_order(order, x, "reshape"):
+        result = transpose(reshaped(transpose(x), full[::-1]))
+    else:
+        result = reshaped(x, full)
     return wrap(result._node) if copy else result
+
+
+def in_fortran_order(order: Any, x: Tracer, name: str) -> bool:
+    """Whether elements are read with the first axis varying fastest. "A" and "K" ask for a layout that a trace has not."""
+    if order not in ("C", "F", "A", "K", None):
+        raise ValueError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
+    if order in ("A", "K") and x.ndim > 1:
+        raise UnsupportedError(
+            f"{name}(order={order!r}) depends on the memory layout of the array; write order='C' or 'F'"
+        )
+    return order == "F"
 
 
 METHODS["reshape"] = lambda x, *shape, **kw: reshape(x, shape[0] if len(shape) == 1 else shape, **kw)
@@ -69,7 +95,7 @@ METHODS["reshape"] = lambda x, *shape, **kw: reshape(x, shape[0] if len(shape) =
 
 @traces(np.ravel, method="ravel")
 def ravel(a: Any, order: str = "C") -> Tracer:
-    return reshape(a, -1, "C" if order in ("A", "K") else order)
+    return reshape(a, -1, order)
 
 
 METHODS["flatten"] = lambda x, order="C": wrap(ravel(x, order)._node)
@@ -133,6 +159,18 @@ def expand_dims(a: Any, axis: Any) -> Tracer:
     return reshaped(x, tuple(shape))
 
 
+@traces(np.rollaxis)
+def rollaxis(a: Any, axis: int, start: int = 0) -> Tracer:
+    n = np.ndim(a)
+    k = one_axis(axis, n)
+    if not -n <= start <= n:
+        raise np.exceptions.AxisError(f"'start' arg requires {-n} <= start < {n + 1}, but {start} was passed in")
+    place = start + n if start < 0 else start
+    order = [j for j in range(n) if j != k]
+    order.insert(place - (k < place), k)
+    return transpose(a, order)
+
+
 @traces(np.squeeze, method="squeeze")
 def squeeze(a: Any, axis: Any = None) -> Tracer:
     x = to_tracer(a)
@@ -144,8 +182,16 @@ def squeeze(a: Any, axis: Any = None) -> Tracer:
 
 @traces(np.broadcast_to)
 def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Tracer:
-    wanted = shape_of(shape)
-    return view_of(to_tracer(array), lambda base: ops.broadcast_numpy(base, wanted), None)
+    wanted, x = shape_of(shape), to_tracer(array)
+    if any(n < 0 for n in wanted):
+        raise ValueError("all elements of broadcast shape must be non-negative")
+    have = (1,) * (len(wanted) - x.ndim) + x.shape
+    if len(have) != len(wanted) or any(n not in (1, m) for n, m in zip(have, wanted, strict=True)):
+        raise ValueError(
+            f"operands could not be broadcast together with remapped shapes [original->remapped]: {x.shape} and requested shape "
+            f"{wanted}"
+        )
+    return view_of(x, lambda base: ops.broadcast_numpy(base, wanted), None)
 
 
 @traces(np.broadcast_arrays)
@@ -173,7 +219,27 @@ def concatenate(arrays: Any, axis: Any = 0, out: Any = None, dtype: Any = None, 
         axis = 0
     if nodes[0].type.ndim == 0:
         raise ValueError("zero-dimensional arrays cannot be concatenated")
-    return stored(wrap(ops.concatenate(*nodes, axis=one_axis(axis, nodes[0].type.ndim))), out)
+    k = one_axis(axis, nodes[0].type.ndim)
+    check_joined([n.type.shape for n in nodes], k)
+    joined = ops.concatenate(*nodes, axis=k) if len(nodes) > 1 else nodes[0]
+    return stored(wrap(joined), out)
+
+
+def check_joined(shapes: Sequence[tuple[int, ...]], axis: int) -> None:
+    """Raises ValueError in NumPy's words where arrays do not fit beside each other."""
+    first = shapes[0]
+    for j, shape in enumerate(shapes):
+        if len(shape) != len(first):
+            raise ValueError(
+                "all the input arrays must have same number of dimensions, but the array at index 0 has "
+                f"{len(first)} dimension(s) and the array at index {j} has {len(shape)} dimension(s)"
+            )
+        for k, (n, m) in enumerate(zip(first, shape, strict=True)):
+            if k != axis and n != m:
+                raise ValueError(
+                    "all the input array dimensions except for the concatenation axis must match exactly, but along dimension "
+                    f"{k}, the array at index 0 has size {n} and the array at index {j} has size {m}"
+                )
 
 
 @traces(np.stack)
@@ -192,75 +258,6 @@ def at_least(a: Any, ndim: int) -> Tracer:
     return reshaped(x, (*(1,) * (ndim - x.ndim), *x.shape))
 
 
-def _at_least(ndim: int) -> Callable[..., Any]:
-    def function(*arys: Any) -> Any:
-        results = tuple(at_least(a, ndim) for a in arys)
-        return results[0] if len(results) == 1 else results
-
-    return function
-
-
-FUNCTIONS[np.atleast_1d] = _at_least(1)
-
-
-FUNCTIONS[np.atleast_2d] = _at_least(2)
-
-
-@traces(np.vstack)
-def vstack(tup: Any, **kwargs: Any) -> Tracer:
-    return concatenate([at_least(a, 2) for a in tup], axis=0, **kwargs)
-
-
-@traces(np.hstack)
-def hstack(tup: Any, **kwargs: Any) -> Tracer:
-    parts = [at_least(a, 1) for a in tup]
-    return concatenate(parts, axis=0 if parts[0].ndim == 1 else 1, **kwargs)
-
-
-@traces(np.column_stack)
-def column_stack(tup: Any) -> Tracer:
-    return concatenate([reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in tup], axis=1)
-
-
-@traces(np.split)
-def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tracer]:
-    n = np.shape(ary)[axis]
-    if isinstance(indices_or_sections, (int, np.integer)) and n % int(indices_or_sections):
-        raise ValueError("array split does not result in an equal division")
-    return array_split(ary, indices_or_sections, axis)
-
-
-@traces(np.array_split)
-def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tracer]:
-    x = to_tracer(ary)
-    k = one_axis(axis, x.ndim)
-    n = x.shape[k]
-    if isinstance(indices_or_sections, (int, np.integer)):
-        sections = int(indices_or_sections)
-        if sections <= 0:
-            raise ValueError("number sections must be larger than 0.")
-        each, extra = divmod(n, sections)
-        cuts = list(np.cumsum([0] + [each + 1] * extra + [each] * (sections - extra)))
-    else:
-        cuts = [0, *[int(c) for c in indices_or_sections], n]
-    before = (slice(None),) * k
-    return [x[(*before, slice(int(a), int(b)))] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
-
-
-@traces(np.linspace)
-def linspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0
-) -> Any:
-    if retstep or axis != 0:
-        raise UnsupportedError("np.linspace with retstep or axis is not traced")
-    element = promote(start, stop, 0.0)
-    low, high = wrap(to_node(start, element)), wrap(to_node(stop, element))
-    places = np.arange(num).astype(element.numpy).reshape(-1, *(1,) * max(low.ndim, high.ndim))
-    step = (high - low) / max(num - 1 if endpoint else num, 1)
-    result = low + places * step
-    return result if dtype is None else result.astype(dtype)
-
-
 @traces(np.flip)
 def flip(m: Any, axis: Any = None) -> Tracer:
     x = to_tracer(m)
@@ -268,20 +265,70 @@ def flip(m: Any, axis: Any = None) -> Tracer:
     return x[(*[slice(None, None, -1) if k in turned else slice(None) for k in range(x.ndim)], ...)]
 
 
+@traces(np.flipud)
+def flipud(m: Any) -> Tracer:
+    if np.ndim(m) < 1:
+        raise ValueError("Input must be >= 1-d.")
+    return flip(m, 0)
+
+
+@traces(np.fliplr)
+def fliplr(m: Any) -> Tracer:
+    if np.ndim(m) < 2:
+        raise ValueError("Input must be >= 2-d.")
+    return flip(m, 1)
+
+
+@traces(np.rot90)
+def rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Tracer:
+    x = to_tracer(m)
+    if len(axes) != 2:
+        raise ValueError("len(axes) must be 2.")
+    if axes[0] == axes[1] or abs(axes[0] - axes[1]) == x.ndim:
+        raise ValueError("Axes must be different.")
+    if any(not -x.ndim <= a < x.ndim for a in axes):
+        raise ValueError(f"Axes={axes} out of range for array of ndim={x.ndim}.")
+    turns = k % 4
+    if turns == 0:
+        return x[...]
+    if turns == 2:
+        return flip(flip(x, axes[0]), axes[1])
+    if turns == 1:
+        return swapaxes(flip(x, axes[1]), *axes)
+    return flip(swapaxes(x, *axes), axes[1])
+
+
 @traces(np.roll)
 def roll(a: Any, shift: Any, axis: Any = None) -> Tracer:
+    """``shift`` may be traced; one that is not gives two slices."""
     x = to_tracer(a)
     if axis is None:
         return wrap(ops.reshape_to(roll(ravel(x), shift, 0)._node, x.shape))
+    if max(len(known_shape(shift)), np.ndim(axis)) > 1:
+        raise ValueError("'shift' and 'axis' should be scalars or 1D sequences")
     node = to_node(x)
-    for by, k in np.broadcast(shift, axis):
-        node = rolled(node, int(by), one_axis(int(k), x.ndim))
+    for by, k in pairs(shift, axis):
+        node = rolled(node, by, one_axis(int(k), x.ndim))
     return wrap(node)
 
 
-def rolled(node: Node, by: int, axis: int) -> Node:
+def pairs(shift: Any, axis: Any) -> list[tuple[Any, Any]]:
+    """Shifts and axes, a single one of either going with all of the other."""
+    shifts = list(shift) if known_shape(shift) else [shift]
+    axes = list(axis) if np.ndim(axis) else [axis]
+    count = np.broadcast_shapes((len(shifts),), (len(axes),))[0]
+    return list(
+        zip(shifts * (count // len(shifts) if shifts else 0), axes * (count // len(axes) if axes else 0), strict=True)
+    )
+
+
+def rolled(node: Node, by: Any, axis: int) -> Node:
     extent = node.type.shape[axis]
-    by = by % extent if extent else 0
+    if extent == 0:
+        return node
+    if is_tracer(by):
+        return rolled_by_traced(node, to_node(by), axis)
+    by = int(by) % extent
     if by == 0:
         return node
 
@@ -293,55 +340,14 @@ def rolled(node: Node, by: int, axis: int) -> Node:
     return ops.concatenate(part(extent - by, by), part(0, extent - by), axis=axis)
 
 
-@traces(np.diff)
-def diff(a: Any, n: int = 1, axis: int = -1) -> Tracer:
-    x = to_tracer(a)
-    k = one_axis(axis, x.ndim)
-    before = (slice(None),) * k
-    subtract = np.not_equal if x._node.type.dtype is bool_ else np.subtract
-    for _ in range(n):
-        x = apply_ufunc(subtract, x[(*before, slice(1, None))], x[(*before, slice(None, -1))])
-    return wrap(to_node(x))
-
-
-@traces(np.pad)
-def pad(array: Any, pad_width: Any, mode: Any = "constant", *, constant_values: Any = 0) -> Tracer:
-    if mode != "constant":
-        raise UnsupportedError(f"np.pad(mode={mode!r}) is not traced; pad with np.concatenate of slices")
-    node = to_node(strong(array))
-    ndim = node.type.ndim
-    widths = np.broadcast_to(np.asarray(pad_width), (ndim, 2))
-    if widths.size and widths.min() < 0:
-        raise ValueError("index can't contain negative values")
-    values = to_tracer(constant_values)
-    if values.ndim == 0:
-        return wrap(padded(node, widths, values))
-    values = broadcast_to(values, (ndim, 2))
-    for k in range(ndim):
-        for side in range(2):
-            one_side = np.zeros((ndim, 2), int)
-            one_side[k, side] = widths[k, side]
-            node = padded(node, one_side, values[k, side])
-    return wrap(node)
-
-
-def padded(node: Node, widths: np.ndarray, value: Tracer) -> Node:
-    shape = tuple(int(n + w.sum()) for n, w in zip(node.type.shape, widths, strict=True))
-    start = tuple(int(w[0]) for w in widths)
-    return ops.pad(node, to_node(value, node.type.dtype), shape=shape, start=start, step=(1,) * node.type.ndim)
-
-
-@traces(np.tile)
-def tile(A: Any, reps: Any) -> Tracer:  # noqa: N803 (NumPy's parameter name)
-    node = to_node(strong(A))
-    counts = shape_of(reps)
-    rank = max(len(counts), node.type.ndim)
-    counts = (1,) * (rank - len(counts)) + counts
-    shape = (1,) * (rank - node.type.ndim) + node.type.shape
-    spread = [v for c, n in zip(counts, shape, strict=True) for v in (c, n)]
-    one = [v for n in shape for v in (1, n)]
-    whole = ops.broadcast_numpy(ops.reshape_to(node, one), spread)
-    return wrap(ops.reshape_to(whole, [c * n for c, n in zip(counts, shape, strict=True)]))
+def rolled_by_traced(node: Node, by: Node, axis: int) -> Node:
+    if not by.type.dtype.is_integer or by.type.size != 1:
+        raise TypeError(f"np.roll: the shift is a whole number, not a traced {by.type}")
+    extent = node.type.shape[axis]
+    line = ops.iota(shape=(extent,), axis=0, to=i64)
+    back = ops.broadcast_numpy(ops.reshape_to(ops.convert(by, i64), ()), (extent,))
+    places = ops.remainder(ops.sub(line, back), ops.like(line, extent))
+    return ops.move_axis(ops.gather(node, places, axes=(axis,), mode="raise"), 0, axis)
 
 
 @traces(np.shape)
@@ -368,8 +374,3 @@ def array(value: Any) -> Tracer:
 
 
 METHODS["array"] = array
-
-
-@property_("flat")
-def flat(x: Tracer) -> Any:
-    return iter(ravel(x))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.promotion import element_of
 from graphc.tracing import FUNCTIONS, METHODS, Tracer, is_tracer, to_node, to_tracer, wrap
 from graphc.tree import flatten
 from graphc.types import DType, dtype
@@ -82,5 +83,8 @@ def stored(result: Tracer, out: Any) -> Tracer:
     return METHODS["write_out"](np.sum, (out,), result) if out is not None else result
 
 
-def element_of(spec: Any) -> DType:
-    return dtype(spec)
+def known_shape(value: Any) -> tuple[int, ...]:
+    """The shape of an array or of a nested list, which may hold traced values."""
+    if isinstance(value, (list, tuple)) and any(map(is_tracer, flatten(list(value))[0])):
+        return (len(value), *known_shape(value[0]))
+    return tuple(np.shape(value))

@@ -9,7 +9,18 @@ from graphc.ops.arithmetic import (
     sub, tanh, trunc,
 )  # fmt: skip
 from graphc.ops.base import OPS, add_all, const, constant, constant_value, define, full, with_batch_axis, zeros
+from graphc.ops.complex import (
+    cacos, cacosh, casin, casinh, catan, catanh, complex_, conj, creciprocal, imag, over_i, real, times_i,
+    view_as_complex, view_as_real,
+)  # fmt: skip
 from graphc.ops.contraction import dot, matmul
+from graphc.ops.cumulative import cummax, cummin, cumprod, cumsum, recurrence
+from graphc.ops.elementary import (
+    acos, acosh, asin, asinh, atan, atanh, bitcast, cbrt, cosh, exp2, fmod, log2, log10, sinh, tan,
+)  # fmt: skip
+from graphc.ops.decompositions import (
+    diagonal, diagonal_matrix, eigh, eigvalsh, identity, lu, qr, safe_reciprocal, svd, svdvals,
+)  # fmt: skip
 from graphc.ops.indexing import (
     add_along_axis, dynamic_slice, dynamic_update_slice, gather, scatter, take_along_axis,
 )  # fmt: skip
@@ -24,18 +35,26 @@ from graphc.ops.reduction import (
 )  # fmt: skip
 from graphc.ops.sorting import argsort, sort, top_k
 from graphc.ops.structure import item, items
+from graphc.ops.systems import cofactor, det, inverse, nonsingular, pinv, slogdet, solve
 from graphc.ops.window import conv, reduce_window, window_argmax
 
 __all__ = [
+    "acos", "acosh", "asin", "asinh", "atan", "atanh", "bitcast", "cbrt", "cosh", "exp2", "fmod", "log2", "log10", "sinh",
+    "tan",
     "OPS", "abs_", "add", "add_all", "add_along_axis", "alias", "argmax", "argmin", "argsort", "atan2", "barrier",
     "bit_and", "bit_not", "bit_or", "bit_xor", "broadcast", "broadcast_numpy", "broadcast_to", "cast", "ceil",
-    "cholesky", "concatenate", "const", "constant", "constant_value", "conv", "convert", "cos", "define", "div",
-    "dot", "dynamic_slice", "dynamic_update_slice", "eq", "erf", "exp", "expand", "expm1", "floor", "floor_divide",
+    "cholesky", "concatenate", "const", "constant", "constant_value", "conv", "convert", "cos", "cummax",
+    "cummin", "cumprod", "cumsum", "define", "div", "dot", "dynamic_slice", "dynamic_update_slice", "eq", "erf",
+    "exp", "expand", "expm1", "floor", "floor_divide",
     "full", "gather", "ge", "gt", "integer_pow", "iota", "isfinite", "isnan", "item", "items", "le", "like", "log",
     "log1p", "lt", "matmul", "maximum", "mean", "minimum", "move_axis", "mul", "ne", "neg", "pad", "pow_",
-    "random_bits", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum",
+    "random_bits", "recurrence", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum",
     "reduce_window", "remainder", "reshape", "reshape_to", "rint", "rsqrt", "scatter", "select", "shift_left",
     "shift_right", "sigmoid", "sign", "sin", "slice_", "sort", "sqrt", "stop_gradient", "sub", "take_along_axis",
     "tanh", "top_k", "transpose", "transpose_to", "triangle", "triangle_mask", "triangular_solve", "trunc",
-    "window_argmax", "with_batch_axis", "zeros",
+    "cacos", "cacosh", "casin", "casinh", "catan", "catanh", "complex_", "conj", "creciprocal", "imag", "over_i",
+    "real", "times_i",
+    "view_as_complex", "view_as_real",
+    "window_argmax", "with_batch_axis", "zeros", "cofactor", "det", "diagonal", "diagonal_matrix", "eigh", "eigvalsh", "svdvals", "identity",
+    "inverse", "lu", "nonsingular", "pinv", "qr", "safe_reciprocal", "slogdet", "solve", "svd",
 ]  # fmt: skip

@@ -34,11 +34,13 @@ def like(x: Node, value: float) -> Node:
 
 
 def keep_dtype(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, its result in the operands' element type (NumPy widens some integers and half floats)."""
+    """``function``, its result in the operands' element type (NumPy widens some integers and half floats).
+
+    Who evaluates ops silences NumPy's floating-point warnings, once for all of them: the meaning of an op is its values.
+    """
 
     def evaluate(*xs: Any, **attrs: Any) -> Any:
-        with np.errstate(all="ignore"):
-            return np.asarray(function(*xs, **attrs), dtype=xs[0].dtype)
+        return np.asarray(function(*xs, **attrs), dtype=xs[0].dtype)
 
     return evaluate
 
@@ -55,21 +57,102 @@ def _unary(name: str, scalar: str, function: Callable[..., Any], partial: Any, k
 
 # ------------------------------------------------------------------------------------------------ arithmetic
 
-add = _binary("add", "{0} + {1}", np.add, (lambda g, o, x, y: g, lambda g, o, x, y: g), facts=("commutative",))
-sub = _binary("sub", "{0} - {1}", np.subtract, (lambda g, o, x, y: g, lambda g, o, x, y: neg(g)))
+add = _binary(
+    "add", "{0} + {1}", np.add, (lambda g, o, x, y: g, lambda g, o, x, y: g), kinds="iufc", facts=("commutative",)
+)
+sub = _binary("sub", "{0} - {1}", np.subtract, (lambda g, o, x, y: g, lambda g, o, x, y: neg(g)), kinds="iufc")
 mul: Op = _binary(
     "mul",
     "{0} * {1}",
     np.multiply,
     (lambda g, o, x, y: mul(g, y), lambda g, o, x, y: mul(g, x)),
+    kinds="iufc",
     facts=("commutative",),
 )
 div: Op = _binary(
-    "div", "{0} / {1}", np.divide, (lambda g, o, x, y: div(g, y), lambda g, o, x, y: neg(mul(g, div(o, y)))), kinds="f"
+    "div", "{0} / {1}", np.divide, (lambda g, o, x, y: div(g, y), lambda g, o, x, y: neg(mul(g, div(o, y)))), kinds="fc"
 )
-neg: Op = _unary("neg", "-{0}", np.negative, lambda g, o, x: neg(g), "iuf", facts=("involution",))
-abs_ = _unary("abs", "abs_({0})", np.abs, lambda g, o, x: mul(g, sign(x)), "iuf")
-sign: Op = _unary("sign", "sign({0})", np.sign, None, "iuf")
+neg: Op = _unary("neg", "-{0}", np.negative, lambda g, o, x: neg(g), "iufc", facts=("involution",))
+
+
+def _abs_type(x: TensorType) -> Type:
+    check_kind("abs", x, "iufc")
+    return TensorType(x.dtype.real, x.shape)
+
+
+def _abs_vjp(ct: Node, out: Node, x: Node) -> tuple[Node]:
+    """ct·conj(z)/|z|: 0 at 0."""
+    if x.type.dtype.kind != "c":
+        return (mul(ct, sign(x)),)
+    from graphc.ops.complex import conj
+
+    return (mul(convert(ct, x.type.dtype), conj(sign(x))),)
+
+
+def _abs_jvp(tangents: Sequence[Node | None], out: Node, x: Node) -> Node | None:
+    (tangent,) = tangents
+    if tangent is None or x.type.dtype.kind != "c":
+        return None if tangent is None else mul(tangent, sign(x))
+    from graphc.ops.complex import conj, real
+
+    return real(mul(conj(sign(x)), tangent))
+
+
+#: ``abs(x)``; of complex numbers it is real.
+abs_: Op = define(
+    Op(
+        "abs",
+        "elementwise",
+        infer=_abs_type,
+        eval=lambda x: np.asarray(silent(np.abs)(x), dtype=dtype(x.dtype).real.numpy),
+        vjp=_abs_vjp,
+        jvp=_abs_jvp,
+        batch=lambda size, flags, x: abs_(x),
+        scalar="abs_({0})",
+    )
+)
+
+
+def _turning(x: Node, out: Node, along: Node) -> Node:
+    """``along / |z|``, a real tensor; 0 where z is 0, which has no direction."""
+    size = abs_(x)
+    still = eq(size, zeros(size.type))
+    return div(select(still, zeros(size.type), along), select(still, like(size, 1), size))
+
+
+def _sign_vjp(ct: Node, out: Node, x: Node) -> tuple[Node | None]:
+    """Of complex z, whose sign is z/|z|: i·Im(ct·sign)·conj(sign)/|z|. Real signs are constant."""
+    if x.type.dtype.kind != "c":
+        return (None,)
+    from graphc.ops.complex import complex_, conj, imag
+
+    turn = _turning(x, out, imag(mul(ct, out)))
+    return (mul(complex_(zeros(turn.type), turn), conj(out)),)
+
+
+def _sign_jvp(tangents: Sequence[Node | None], out: Node, x: Node) -> Node | None:
+    (tangent,) = tangents
+    if tangent is None or x.type.dtype.kind != "c":
+        return None
+    from graphc.ops.complex import complex_, conj, imag
+
+    turn = _turning(x, out, imag(mul(conj(out), tangent)))
+    return mul(complex_(zeros(turn.type), turn), out)
+
+
+#: ``sign(x)``: -1, 0, 1 (NaN of NaN); of complex numbers z/|z|, 0 at 0.
+sign: Op = define(
+    Op(
+        "sign",
+        "elementwise",
+        infer=same_type("sign", "iufc"),
+        eval=keep_dtype(np.sign),
+        vjp=_sign_vjp,
+        jvp=_sign_jvp,
+        batch=lambda size, flags, x: sign(x),
+        scalar="sign({0})",
+    )
+)
 floor = _unary("floor", "floor({0})", np.floor, None)
 ceil = _unary("ceil", "ceil({0})", np.ceil, None)
 trunc = _unary("trunc", "trunc({0})", np.trunc, None)
@@ -108,9 +191,9 @@ minimum = _binary(
 
 
 def _pow_by_base(g: Node, out: Node, x: Node, y: Node) -> Node:
-    """g·y·x^(y-1), zero where y is zero (also at x = 0)."""
+    """g·y·x^(y-1), zero where y is zero, also at x = 0 (elsewhere the exponent stays: it has a derivative of its own)."""
     zero = zeros(y.type)
-    safe = select(eq(y, zero), like(y, 1.0), sub(y, like(y, 1.0)))
+    safe = select(bit_and(eq(y, zero), eq(x, zero)), like(y, 1.0), sub(y, like(y, 1.0)))
     return mul(g, mul(y, pow_(x, safe)))
 
 
@@ -122,13 +205,13 @@ def _pow_by_exponent(g: Node, out: Node, x: Node, y: Node) -> Node:
     return mul(g, mul(out, logarithm))
 
 
-pow_ = _binary("pow", "pow_({0}, {1})", np.power, (_pow_by_base, _pow_by_exponent), kinds="f")
+pow_ = _binary("pow", "pow_({0}, {1})", np.power, (_pow_by_base, _pow_by_exponent), kinds="fc")
 
 
 def _integer_power(name: str) -> Callable[..., Type]:
     def infer(x: TensorType, exponent: int) -> Type:
-        check_kind(name, x, "iuf")
-        if exponent < 0 and x.dtype.kind != "f":
+        check_kind(name, x, "iufc")
+        if exponent < 0 and not x.dtype.is_inexact:
             raise GraphError(f"integer_pow: integers to negative integer powers are not allowed ({x} ** {exponent})")
         return x
 
@@ -149,20 +232,28 @@ integer_pow: Op = elementwise(
 
 # ------------------------------------------------------------------------------------------------ transcendental
 
-exp = _unary("exp", "exp({0})", np.exp, lambda g, o, x: mul(g, o))
-expm1 = _unary("expm1", "expm1({0})", np.expm1, lambda g, o, x: mul(g, add(o, like(o, 1.0))))
-log = _unary("log", "log({0})", np.log, lambda g, o, x: div(g, x))
-log1p = _unary("log1p", "log1p({0})", np.log1p, lambda g, o, x: div(g, add(x, like(x, 1.0))))
-sqrt = _unary("sqrt", "sqrt({0})", np.sqrt, lambda g, o, x: div(mul(g, like(o, 0.5)), o))
+exp = _unary("exp", "exp({0})", np.exp, lambda g, o, x: mul(g, o), "fc")
+expm1 = _unary("expm1", "expm1({0})", np.expm1, lambda g, o, x: mul(g, add(o, like(o, 1.0))), "fc")
+log = _unary("log", "log({0})", np.log, lambda g, o, x: div(g, x), "fc")
+log1p = _unary("log1p", "log1p({0})", np.log1p, lambda g, o, x: div(g, add(x, like(x, 1.0))), "fc")
+
+
+def _sqrt_partial(g: Node, out: Node, x: Node) -> Node:
+    """g/(2√x), infinite at 0; but nothing comes of a g of 0 there, as of ``np.where(n > 0, x / n, 0)`` with a norm n."""
+    nothing = bit_and(eq(out, zeros(out.type)), eq(g, zeros(g.type)))
+    return div(mul(g, like(out, 0.5)), select(nothing, like(out, 1), out))
+
+
+sqrt = _unary("sqrt", "sqrt({0})", np.sqrt, _sqrt_partial, "fc")
 rsqrt = _unary(
     "rsqrt",
     "rsqrt({0})",
     lambda x: 1 / np.sqrt(x),
     lambda g, o, x: mul(mul(g, like(o, -0.5)), div(o, x)),
 )
-sin = _unary("sin", "sin({0})", np.sin, lambda g, o, x: mul(g, cos(x)))
-cos: Op = _unary("cos", "cos({0})", np.cos, lambda g, o, x: neg(mul(g, sin(x))))
-tanh = _unary("tanh", "tanh({0})", np.tanh, lambda g, o, x: mul(g, sub(like(o, 1.0), mul(o, o))))
+sin = _unary("sin", "sin({0})", np.sin, lambda g, o, x: mul(g, cos(x)), "fc")
+cos: Op = _unary("cos", "cos({0})", np.cos, lambda g, o, x: neg(mul(g, sin(x))), "fc")
+tanh = _unary("tanh", "tanh({0})", np.tanh, lambda g, o, x: mul(g, sub(like(o, 1.0), mul(o, o))), "fc")
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -179,31 +270,42 @@ erf = _unary(
     lambda x: _erf_lanes(np.asarray(x, np.float64)),
     lambda g, o, x: mul(g, mul(like(x, 2 / math.sqrt(math.pi)), exp(neg(mul(x, x))))),
 )
+
+
+def _over_square(g: Node, along: Node, y: Node, x: Node) -> Node:
+    """g·along/(x² + y²), scaled so that squares neither overflow nor vanish; 0 at (0, 0)."""
+    largest = stop_gradient(maximum(abs_(x), abs_(y)))
+    scale = select(eq(largest, zeros(x.type)), like(x, math.inf), largest)
+    a, b = div(x, scale), div(y, scale)
+    square = add(mul(a, a), mul(b, b))
+    square = select(eq(square, zeros(x.type)), like(x, 1), square)
+    return div(div(mul(g, div(along, scale)), square), scale)
+
+
 atan2 = _binary(
     "atan2",
     "atan2({0}, {1})",
     np.arctan2,
-    (
-        lambda g, o, y, x: div(mul(g, x), add(mul(x, x), mul(y, y))),
-        lambda g, o, y, x: neg(div(mul(g, y), add(mul(x, x), mul(y, y)))),
-    ),
+    (lambda g, o, y, x: _over_square(g, x, y, x), lambda g, o, y, x: neg(_over_square(g, y, y, x))),
     kinds="f",
 )
 
 # ------------------------------------------------------------------------------------------------ comparison and logic
 
 
-def _compare(name: str, symbol: str, function: Callable[..., Any], facts: Sequence[str] = ()) -> Op:
+def _compare(
+    name: str, symbol: str, function: Callable[..., Any], facts: Sequence[str] = (), kinds: str = "biuf"
+) -> Op:
     def infer(x: TensorType, y: TensorType) -> Type:
         check_equal(name, x, y)
-        check_kind(name, x, "biuf")
+        check_kind(name, x, kinds)
         return TensorType(bool_, x.shape)
 
     return elementwise(name, f"{{0}} {symbol} {{1}}", silent(function), (None, None), infer, facts)
 
 
-eq = _compare("eq", "==", np.equal, ("commutative",))
-ne = _compare("ne", "!=", np.not_equal, ("commutative",))
+eq = _compare("eq", "==", np.equal, ("commutative",), "biufc")
+ne = _compare("ne", "!=", np.not_equal, ("commutative",), "biufc")
 lt = _compare("lt", "<", np.less)
 le = _compare("le", "<=", np.less_equal)
 gt = _compare("gt", ">", np.greater)
@@ -212,7 +314,7 @@ ge = _compare("ge", ">=", np.greater_equal)
 
 def _predicate(name: str, function: Callable[..., Any]) -> Op:
     def infer(x: TensorType) -> Type:
-        check_kind(name, x, "f")
+        check_kind(name, x, "fc")
         return TensorType(bool_, x.shape)
 
     return elementwise(name, f"{name}({{0}})", silent(function), (None,), infer)
@@ -252,12 +354,18 @@ select: Op = elementwise(
 
 
 def _cast_eval(x: Any, to: DType) -> np.ndarray:
+    array = np.asarray(x)
+    if array.dtype.kind == "c" and to.kind in "iuf":  # NumPy warns that the imaginary part is discarded
+        array = array.real
     with np.errstate(all="ignore"):
-        return np.asarray(x).astype(to.numpy)
+        return array.astype(to.numpy)
 
 
 def _cast_partial(g: Node, out: Node, x: Node, to: DType) -> Node | None:
-    """Casting is linear between floats. The cotangent has the dtype of ``out``, the tangent that of ``x``."""
+    """Casting is linear between floats: from complex to real it takes the real part, whose transpose is the way back.
+
+    The cotangent has the dtype of ``out``, the tangent that of ``x``.
+    """
     if not (x.type.dtype.is_inexact and to.is_inexact):
         return None
     return convert(g, x.type.dtype)

@@ -99,11 +99,12 @@ Partial = Callable[..., Node | None]
 
 def elementwise(
     name: str,
-    scalar: str,
+    scalar: str | None,
     eval: Callable[..., Any],
     partials: Sequence[Partial | None],
     infer: Callable[..., Type],
     facts: Sequence[str] = (),
+    expand: Callable[..., Node] | None = None,
 ) -> Op:
     """An elementwise op by its partial derivatives.
 
@@ -121,7 +122,7 @@ def elementwise(
     def batch(size: int, flags: Sequence[bool], *inputs: Node, **attrs: Any) -> Node:
         return record(*batched_operands(size, flags, inputs), **attrs)
 
-    record = define(Op(name, "elementwise", infer, eval, vjp, jvp, batch, scalar, facts=frozenset(facts)))
+    record = define(Op(name, "elementwise", infer, eval, vjp, jvp, batch, scalar, facts=frozenset(facts), expand=expand))
     return record
 
 

@@ -21,7 +21,7 @@ def free_axes(ndim: int, batch: Axes, contract: Axes) -> Axes:
 
 
 def _dot_type(x: TensorType, y: TensorType, batch: tuple[Axes, Axes], contract: tuple[Axes, Axes]) -> Type:
-    check_kind("dot", x, "iuf")
+    check_kind("dot", x, "iufc")
     for operand, b, c in ((x, batch[0], contract[0]), (y, batch[1], contract[1])):
         check_axes("dot", operand, (*b, *c))
     pairs = [*zip(batch[0], batch[1], strict=True), *zip(contract[0], contract[1], strict=True)]
@@ -39,11 +39,10 @@ def _dot_eval(x: np.ndarray, y: np.ndarray, batch: tuple[Axes, Axes], contract: 
     depth = math.prod(x.shape[k] for k in contract[0])
     a = x.transpose(*batch[0], *fx, *contract[0]).reshape(*lead, math.prod(rows), depth)
     b = y.transpose(*batch[1], *contract[1], *fy).reshape(*lead, depth, math.prod(columns))
-    with np.errstate(all="ignore"):
-        if x.dtype in (np.float16, bf16.numpy if x.dtype.itemsize == 2 else np.float16):
-            product = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(x.dtype)
-        else:
-            product = np.matmul(a, b)
+    if x.dtype in (np.float16, bf16.numpy if x.dtype.itemsize == 2 else np.float16):
+        product = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(x.dtype)
+    else:
+        product = np.matmul(a, b)
     return product.reshape((*lead, *rows, *columns))
 
 

@@ -31,8 +31,8 @@ MODES = ("raise", "clip", "drop")
 #: combine of scatter → the element kinds it takes and NumPy's ufunc (None: assignment)
 COMBINES: dict[str, tuple[str, Any]] = {
     "set": ("biufc", None),
-    "add": ("iuf", np.add),
-    "mul": ("iuf", np.multiply),
+    "add": ("iufc", np.add),
+    "mul": ("iufc", np.multiply),
     "min": ("biuf", np.minimum),
     "max": ("biuf", np.maximum),
 }
@@ -206,10 +206,36 @@ def _over_rest(mask: Node, updates: Node) -> Node:
     return broadcast(mask, updates.type.shape, range(mask.type.ndim))
 
 
+def _known(node: Node) -> np.ndarray | None:
+    """The numbers of a tensor that no input takes part in: a constant or iota, perhaps moved or cast."""
+    if node.op.name == "constant":
+        return np.asarray(node["value"].value)
+    if node.op.name not in ("iota", "broadcast_to", "reshape", "cast"):
+        return None
+    inputs = [_known(x) for x in node.inputs]
+    if any(x is None for x in inputs):
+        return None
+    return np.asarray(node.op.eval(*inputs, **node.attributes()))
+
+
+def _all_different(x: Node, indices: Sequence[Node], axes: Axes, mode: str) -> bool:
+    """Whether the indices are known, and no two of them are one place: then every update stays."""
+    known = [_known(index) for index in indices]
+    if any(k is None for k in known):
+        return False
+    flat = np.zeros(indices[0].type.shape, np.int64)
+    for index, axis in zip(known, axes, strict=True):
+        extent = x.type.shape[axis]
+        if index is None or index.size == 0 or index.min() < (-extent if mode == "raise" else 0) or index.max() >= extent:
+            return False
+        flat = flat * extent + index.astype(np.int64) % extent
+    return bool(np.unique(flat).size == flat.size)
+
+
 def _set_vjp(ct: Node, x: Node, updates: Node, indices: Sequence[Node], at: dict[str, Any]) -> tuple[Node, Node]:
     ct_x = scatter(ct, zeros(updates.type), *indices, **at, combine="set")
     ct_updates = gather(ct, *indices, **at)
-    if indices[0].type.size > 1:
+    if indices[0].type.size > 1 and not _all_different(x, indices, **at):
         last = _over_rest(eq(_winners(x, indices, **at), _numbers(indices)), updates)
         ct_updates = select(last, ct_updates, zeros(updates.type))
     return ct_x, ct_updates
@@ -257,6 +283,15 @@ def _product_of_others(x: Node, updates: Node, indices: Sequence[Node], axes: Ax
     return reshape_to(others, updates.type.shape)
 
 
+def product_per_place(x: Node, updates: Node, indices: Sequence[Node], axes: Axes, mode: str) -> Node:
+    """For each place of ``x`` the product of its updates, 1 where there is none: what scatter multiplies it by."""
+    ones = full(x.type, 1)
+    if updates.type.size == 0:
+        return ones
+    others = _product_of_others(x, updates, indices, axes, mode) if indices[0].type.size > 1 else like(updates, 1)
+    return scatter(ones, mul(updates, others), *indices, axes=axes, mode=mode, combine="set")
+
+
 def _rows(updates: Node, indices: Sequence[Node]) -> Node:
     return reshape_to(updates, (indices[0].type.size, *updates.type.shape[indices[0].type.ndim :]))
 
@@ -271,7 +306,7 @@ def _mul_partials(x: Node, updates: Node, indices: Sequence[Node], at: dict[str,
     """d out / d x at each place, and d out / d update at each update."""
     by_x = scatter(full(x.type, 1), updates, *indices, **at, combine="mul")
     by_updates = gather(x, *indices, **at)
-    if indices[0].type.size > 1:
+    if indices[0].type.size > 1 and not _all_different(x, indices, **at):
         by_updates = mul(by_updates, _product_of_others(x, updates, indices, **at))
     return by_x, by_updates
 

@@ -19,7 +19,8 @@ from graphc.ops.movement import broadcast, move_axis, reshape_to, transpose_to
 from graphc.types import TensorType, Type, f32, f64, i64
 
 
-def _check_square(name: str, a: TensorType) -> None:
+def check_square(name: str, a: TensorType) -> None:
+    """Raise GraphError unless ``a`` holds square matrices."""
     if not isinstance(a, TensorType) or a.dtype not in (f32, f64) or a.ndim < 2 or a.shape[-1] != a.shape[-2]:
         raise GraphError(f"{name} takes square matrices of f32 or f64 in the last two axes, not {a}")
 
@@ -59,7 +60,7 @@ def triangle(x: Node, lower: bool = True, strict: bool = False) -> Node:
 def _solve_type(
     a: TensorType, b: TensorType, lower: bool, transpose: bool, unit_diagonal: bool, left_side: bool
 ) -> Type:
-    _check_square("triangular_solve", a)
+    check_square("triangular_solve", a)
     fits = b.dtype is a.dtype and b.ndim == a.ndim and b.shape[:-2] == a.shape[:-2]
     if not fits or b.shape[-2 if left_side else -1] != a.shape[-1]:
         side = "op(a) x = b" if left_side else "x op(a) = b"
@@ -69,12 +70,26 @@ def _solve_type(
 
 def _substitute(a: np.ndarray, b: np.ndarray, lower: bool, unit_diagonal: bool) -> np.ndarray:
     """x with a x = b by substitution, reading one triangle of a. A zero on the diagonal gives inf or NaN, no error."""
+    triangle = np.tril(a) if lower else np.triu(a)
+    places = np.arange(a.shape[-1])
+    if unit_diagonal:
+        triangle[..., places, places] = 1
+    if np.isfinite(triangle).all() and triangle[..., places, places].all():
+        # LAPACK's elimination has nothing to do in an upper triangle: what remains is back substitution.
+        if not lower:
+            return np.linalg.solve(triangle, b)
+        return np.linalg.solve(triangle[..., ::-1, ::-1], b[..., ::-1, :])[..., ::-1, :]
+    return _substitute_rows(triangle, b, lower)
+
+
+def _substitute_rows(a: np.ndarray, b: np.ndarray, lower: bool) -> np.ndarray:
+    """Substitution row by row, for triangles with what LAPACK refuses: zeros on the diagonal, infinities."""
     x = np.array(b)
     n = a.shape[-1]
     for k in range(n) if lower else reversed(range(n)):
         known = slice(0, k) if lower else slice(k + 1, n)
         row = x[..., k, :] - (a[..., k : k + 1, known] @ x[..., known, :])[..., 0, :]
-        x[..., k, :] = row if unit_diagonal else row / a[..., k, k, None]
+        x[..., k, :] = row / a[..., k, k, None]
     return x
 
 
@@ -154,7 +169,7 @@ triangular_solve: Op = define(
 
 
 def _cholesky_type(x: TensorType) -> Type:
-    _check_square("cholesky", x)
+    check_square("cholesky", x)
     return x
 
 
@@ -203,4 +218,4 @@ cholesky: Op = define(
     )
 )
 
-__all__ = ["cholesky", "product", "swap_last", "triangle", "triangle_mask", "triangular_solve"]
+__all__ = ["check_square", "cholesky", "product", "swap_last", "triangle", "triangle_mask", "triangular_solve"]

@@ -44,11 +44,10 @@ def _reduced_type(name: str, kinds: str) -> Callable[..., Type]:
 
 def _reduction(name: str, kinds: str, function: Callable[..., Any], combine: str, identity: Any, **rules: Any) -> Op:
     def evaluate(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            if name in ("reduce_sum", "reduce_prod"):
-                wide = widened(x)
-                return np.asarray(function(wide, axis=axes, dtype=wide.dtype)).astype(x.dtype, copy=False)
-            return np.asarray(function(x, axis=axes))
+        if name in ("reduce_sum", "reduce_prod"):
+            wide = widened(x)
+            return np.asarray(function(wide, axis=axes, dtype=wide.dtype)).astype(x.dtype, copy=False)
+        return np.asarray(function(x, axis=axes))
 
     def batch(size: int, flags: Sequence[bool], x: Node, axes: tuple[int, ...]) -> Node:
         return record(x, axes=shifted(axes))
@@ -70,7 +69,7 @@ def _reduction(name: str, kinds: str, function: Callable[..., Any], combine: str
 
 reduce_sum: Op = _reduction(
     "reduce_sum",
-    "iuf",
+    "iufc",
     np.sum,
     "{0} + {1}",
     lambda t: 0,
@@ -79,7 +78,7 @@ reduce_sum: Op = _reduction(
 )
 
 
-def _product_of_others(x: Node) -> Node:
+def product_of_others(x: Node) -> Node:
     """For each element along the last axis, the product of the others.
 
     A tree of halves, up and down again: no division, so it is right at zeros, and so are its derivatives of any order.
@@ -110,13 +109,13 @@ def _prod_partials(x: Node, axes: tuple[int, ...]) -> Node:
     order = (*kept_axes(x.type.ndim, axes), *axes)
     last = transpose_to(x, order)
     kept = last.type.shape[: len(order) - len(axes)]
-    others = _product_of_others(reshape_to(last, (*kept, math.prod(x.type.shape[k] for k in axes))))
+    others = product_of_others(reshape_to(last, (*kept, math.prod(x.type.shape[k] for k in axes))))
     return transpose_to(reshape_to(others, last.type.shape), tuple(order.index(k) for k in range(len(order))))
 
 
 reduce_prod = _reduction(
     "reduce_prod",
-    "iuf",
+    "iufc",
     np.prod,
     "{0} * {1}",
     lambda t: 1,
@@ -144,12 +143,12 @@ def _winner_jvp(tangents: Sequence[Node | None], out: Node, x: Node, axes: tuple
 
 def lowest(t: DType) -> Any:
     """The identity of max."""
-    return -np.inf if t.is_float else False if t is bool_ else int(np.iinfo(t.numpy).min)
+    return -np.inf if t.is_float else complex(-np.inf, -np.inf) if t.kind == "c" else False if t is bool_ else int(np.iinfo(t.numpy).min)
 
 
 def highest(t: DType) -> Any:
     """The identity of min."""
-    return np.inf if t.is_float else True if t is bool_ else int(np.iinfo(t.numpy).max)
+    return np.inf if t.is_float else complex(np.inf, np.inf) if t.kind == "c" else True if t is bool_ else int(np.iinfo(t.numpy).max)
 
 
 reduce_max = _reduction("reduce_max", "biuf", np.max, "maximum({0}, {1})", lowest, vjp=_winner_vjp, jvp=_winner_jvp)

@@ -89,7 +89,7 @@ def _conv_type(
     rhs_dilation: Axes,
     groups: int,
 ) -> Type:
-    check_kind("conv", x, "iuf")
+    check_kind("conv", x, "iufc")
     if x.dtype is not w.dtype or x.ndim != w.ndim or not 3 <= x.ndim <= 5:
         raise GraphError(
             "conv takes x (N, C, *spatial) and w (O, C/groups, *spatial) of one element type with 1 to 3 spatial axes, "
@@ -251,7 +251,7 @@ conv: Op = define(
 
 #: kind of reduce_window → element kinds, identity, NumPy's reduction
 _KINDS: dict[str, tuple[str, Any, Any]] = {
-    "sum": ("iuf", lambda t: 0, np.sum),
+    "sum": ("iufc", lambda t: 0, np.sum),
     "max": ("biuf", lowest, np.max),
     "min": ("biuf", highest, np.min),
 }
