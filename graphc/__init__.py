@@ -15,7 +15,7 @@ from graphc.checking import check_grads  # noqa: E402
 from graphc.control import cond, fori_loop, scan, switch, while_loop  # noqa: E402
 from graphc.driver import compile, trace  # noqa: E402
 from graphc.executable import Executable  # noqa: E402
-from graphc.ir import Graph, GraphError  # noqa: E402
+from graphc.ir import Graph, GraphError, ShapeError  # noqa: E402
 from graphc.loading import load  # noqa: E402
 from graphc.tracing import Spec, TracerError, UnsupportedError  # noqa: E402
 from graphc.training import TrainingStep  # noqa: E402
@@ -33,7 +33,7 @@ def draw(value: object, path: str | _os.PathLike[str]) -> object:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Executable", "Graph", "GraphError", "Spec", "TracerError", "TrainingStep", "UnsupportedError", "check_grads",
+    "Executable", "Graph", "GraphError", "ShapeError", "Spec", "TracerError", "TrainingStep", "UnsupportedError", "check_grads",
     "checkpoint", "compile", "cond", "custom_vjp", "draw", "fori_loop", "grad", "hessian", "hvp", "jacfwd", "jacobian",
     "jacrev", "jvp", "load", "nn", "numpy", "optim", "random", "scan", "scipy", "stop_gradient", "switch", "trace",
     "value_and_grad", "vjp", "vmap", "while_loop",

@@ -8,13 +8,14 @@ Reverse accumulation follows Griewank and Walther, *Evaluating Derivatives* (200
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from graphc.ir import Builder, Graph, GraphError, Node, current_builder, inline, topological
 from graphc.ops.arithmetic import add, select
-from graphc.ops.base import add_all, batched_operands, constant_value, zeros
+from graphc.ops.base import add_all, batched_operands, const, constant_value, zeros
+from graphc.ops.movement import pad, slice_
 from graphc.ops.structure import item
 from graphc.types import TensorType, TupleType
 
@@ -89,7 +90,7 @@ def vjp_nodes(outputs: Sequence[Node], cotangents: Sequence[Node | None], wrt: S
             if node.op.vjp is None:
                 raise GraphError(f"{node.op.name} has no reverse-mode derivative")
             rule_ct = tuple(found) if isinstance(found, list) else found
-            parts = parts_of(node, rule_ct)
+            parts = parts_of(node, rule_ct, sources)
             for operand, part in zip(node.inputs, parts, strict=True):
                 if part is not None and operand in on_path:
                     accumulate(table, operand, part)
@@ -101,32 +102,47 @@ def vjp_nodes(outputs: Sequence[Node], cotangents: Sequence[Node | None], wrt: S
     return [r if isinstance(r, Node) else None for r in result]
 
 
-def parts_of(node: Node, ct: Any) -> Sequence[Node | None]:
+def parts_of(node: Node, ct: Any, sources: Collection[Node] = ()) -> Sequence[Node | None]:
     """The cotangents of the operands of ``node``.
 
-    A cotangent ``select(c, g, 0)`` passes elementwise ops inside the select, ``select(c, rule(g), 0)``: where c does not hold
-    there is no derivative, also where the rule has an infinite factor (``np.where(x > 0, np.sqrt(x), 0)`` at 0).
+    A cotangent ``select(c, g, 0)`` passes ops that move or add elements inside the select, ``select(c, rule(g), 0)``: where c
+    does not hold there is no derivative, also where a rule has an infinite factor (``np.where(x > 0, np.sqrt(x), 0)`` at 0).
+    ``sources`` are where the walk ends: no rule follows there, so ops that would rebuild the condition need not.
     """
     rule, attrs = node.op.vjp, dict(node.attrs)
     assert rule is not None
     if not isinstance(ct, Node) or ct.op is not select:
         return rule(ct, node, *node.inputs, **attrs)
     masks, inner = unmasked(ct)
-    behind = [(mask_behind(node, condition), side) for condition, side in masks]
-    kept = [(condition, side) for condition, side in behind if condition is not None]
-    if len(kept) < len(masks):
+    ends = node.op.name in REBUILDING and all(x in sources for x in node.inputs)
+    behind = [] if ends else [(masks_behind(node, condition, side), side) for condition, side in masks]
+    if len(behind) < len(masks) or any(conditions is None for conditions, _ in behind):
         return rule(ct, node, *node.inputs, **attrs)
-    return [None if p is None else masked(kept, p) for p in rule(inner, node, *node.inputs, **attrs)]
+    parts = rule(inner, node, *node.inputs, **attrs)
+    kept = [[(conditions[k], side) for conditions, side in behind if conditions] for k in range(len(parts))]
+    return [None if p is None else masked(m, p) for m, p in zip(kept, parts, strict=True)]
 
 
-def mask_behind(node: Node, condition: Node) -> Node | None:
-    """A condition on the result of ``node`` as one on its operands, where it is."""
+#: Linear ops each element of whose operands reaches one element of the result or none, if not the same number of them.
+REBUILDING = ("reduce_sum", "concatenate", "slice", "pad")
+
+
+def masks_behind(node: Node, condition: Node, side: bool) -> Sequence[Node] | None:
+    """A condition on the result of ``node`` as one on each operand, where it is: the branch ``side`` is not 0."""
     if node.op.kind == "elementwise":
-        return condition
-    if node.op.name in ("reshape", "transpose"):
-        return node.op.vjp(condition, node, *node.inputs, **dict(node.attrs))[0]  # type: ignore[misc]
+        return [condition] * len(node.inputs)
+    attrs = dict(node.attrs)
+    if node.op.name in ("reshape", "transpose", "reduce_sum", "concatenate"):
+        return node.op.vjp(condition, node, *node.inputs, **attrs)  # type: ignore[misc]
+    if node.op.name == "slice":  # nothing comes of what is left out
+        shape = node.inputs[0].type.shape
+        return [pad(condition, const(not side), shape=shape, start=attrs["start"], step=attrs["step"])]
+    if node.op.name == "pad" and constant_value(node.inputs[1]) is not None:
+        size = node.inputs[0].type.shape
+        inside = slice_(condition, start=attrs["start"], size=size, step=attrs["step"])
+        return [inside, const(side)]
     repeated = node.op.name == "broadcast_to" and condition.op is node.op and condition["axes"] == node["axes"]
-    return condition.inputs[0] if repeated else None
+    return [condition.inputs[0]] if repeated else None
 
 
 def unmasked(ct: Node) -> tuple[list[tuple[Node, bool]], Node]:

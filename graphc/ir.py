@@ -38,6 +38,10 @@ class GraphError(TypeError):
     """A graph that cannot be: operand types that do not fit, a malformed attribute. Names the op and the types."""
 
 
+class ShapeError(GraphError, ValueError):
+    """A GraphError of shapes or attributes, where NumPy raises ValueError: code that catches NumPy's catches this one."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Op:
     """One primitive: everything that is known about it, in one record.
@@ -75,7 +79,8 @@ class Op:
 
     def __call__(self, *inputs: Node, **attrs: Any) -> Node:
         """The node of this op on ``inputs`` in the current builder."""
-        return current_builder().make(self, inputs, attrs)
+        builders = _state.builders
+        return (builders[-1] if builders else current_builder()).make(self, inputs, attrs)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -84,18 +89,15 @@ class Op:
 class Array:
     """An immutable array constant as a node attribute, compared by dtype, shape and exact bytes (hashed once)."""
 
-    __slots__ = ("key", "value")
+    __slots__ = ("key", "type", "value")
 
     def __init__(self, value: Any, element: DType | None = None) -> None:
         array = np.array(value, dtype=element.numpy if element else None, order="C")
         array.flags.writeable = False
         self.value = array
+        self.type = TensorType(dtype(array.dtype), array.shape)
         body = array.tobytes()
-        self.key = (dtype(array.dtype).name, array.shape, body if len(body) <= 64 else hashlib.sha256(body).digest())
-
-    @property
-    def type(self) -> TensorType:
-        return TensorType(dtype(self.value.dtype), self.value.shape)
+        self.key = (self.type.dtype.name, array.shape, body if len(body) <= 64 else hashlib.sha256(body).digest())
 
     @property
     def sha256(self) -> str:
@@ -286,25 +288,22 @@ def structural_digest(graph: Graph) -> str:
 
 def topological(outputs: Iterable[Node], stop: Iterable[Node] = ()) -> list[Node]:
     """Every node that ``outputs`` need, operands first; nodes in ``stop`` are listed but not looked behind."""
-    order: list[Node] = []
-    done: set[Node] = set()
+    done: dict[Node, None] = {}
     barrier = set(stop)
     for root in outputs:
         stack = [root]
         while stack:
             node = stack[-1]
             if node not in done:
-                if node not in barrier:
-                    depth = len(stack)
-                    for operand in reversed(node.inputs):
+                if node.inputs and node not in barrier:
+                    for operand in node.inputs[::-1]:
                         if operand not in done:
                             stack.append(operand)
-                    if len(stack) > depth:
+                    if stack[-1] is not node:
                         continue
-                done.add(node)
-                order.append(node)
+                done[node] = None
             stack.pop()
-    return order
+    return list(done)
 
 
 def users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
@@ -373,7 +372,7 @@ class Builder:
 
     def make(self, op: Op, inputs: tuple[Node, ...], attrs: Mapping[str, Any]) -> Node:
         items = tuple(sorted(attrs.items())) if attrs else ()
-        key = (op.name, inputs, tuple([(k, attribute_key(v)) for k, v in items]) if items else ())
+        key = (op.name, inputs, tuple([(k, attribute_key(v)) for k, v in items])) if items else (op.name, inputs)
         node = self._interned.get(key)
         if node is None:
             node = Node(op, inputs, items, op.infer(*[n.type for n in inputs], **attrs))
@@ -383,7 +382,8 @@ class Builder:
 
     def remake(self, node: Node, inputs: tuple[Node, ...]) -> Node:
         """``node`` with other operands of the same types: interned, without inferring the type again."""
-        key = (node.op.name, inputs, tuple([(k, attribute_key(v)) for k, v in node.attrs]) if node.attrs else ())
+        name, attrs = node.op.name, node.attrs
+        key = (name, inputs, tuple([(k, attribute_key(v)) for k, v in attrs])) if attrs else (name, inputs)
         found = self._interned.get(key)
         if found is None:
             found = Node(node.op, inputs, node.attrs, node.type)
@@ -391,15 +391,15 @@ class Builder:
         return found
 
     def record(self, node: Node) -> None:
-        lines = self.origin if self.origin is not None else self.locate() if self.locate else ()
-        if lines and self.lines.get(node) is not lines:
+        lines = self.origin
+        if lines is None:
+            lines = self.locate() if self.locate else ()
+        if lines and self.lines.setdefault(node, lines) is not lines:
             self.add_lines(node, lines)
 
     def add_lines(self, node: Node, lines: tuple[Line, ...]) -> None:
-        have = self.lines.get(node)
-        if have is None:
-            self.lines[node] = lines
-        elif have is not lines and any(line not in have for line in lines):
+        have = self.lines.setdefault(node, lines)
+        if have is not lines and any(line not in have for line in lines):
             # A node shared by many lines keeps the first few: the table stays linear in the number of nodes.
             self.lines[node] = tuple(dict.fromkeys(have + lines))[:MAX_LINES]
 

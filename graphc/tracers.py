@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from graphc import leaks, ops
-from graphc.ir import INPUT, Builder, Graph, GraphError, Node
+from graphc.ir import INPUT, Builder, Graph, GraphError, Node, ShapeError
 from graphc.leaks import TracerError, UnsupportedError, refuse
 from graphc.location import operand_texts, place, user_frame, user_lines, where
 from graphc.promotion import common_type, element_of, resolved_loop, same_kind
@@ -301,7 +301,7 @@ def broadcast_together(nodes: Sequence[Node]) -> list[Node]:
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
-        raise GraphError(f"{' and '.join(str(n.type) for n in nodes)} do not broadcast together") from None
+        raise ShapeError(f"{' and '.join(str(n.type) for n in nodes)} do not broadcast together") from None
     return [n if n.type.shape == shape else repeated(n, shape) for n in nodes]
 
 
@@ -348,15 +348,15 @@ def located(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     except GraphError as error:
         if getattr(error, "located", False):
             raise
-        raised = GraphError(f"{error}\n  at {where()}")
+        raised = type(error)(f"{error}\n  at {where()}")
         raised.located = True  # type: ignore[attr-defined]
         raise raised from None
     except UnsupportedError as error:
         if "at " + where() not in str(error):
             error.args = (f"{error} (at {where()})",)
         raise
-    except (ValueError, IndexError, OverflowError) as error:
-        if not getattr(error, "__notes__", None):
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        if not isinstance(error, TracerError) and not getattr(error, "__notes__", None):
             error.add_note(f"at {where()}")
         raise
     finally:
@@ -426,7 +426,7 @@ def _apply_ufunc(ufunc: Any, rule: Callable[..., Any], inputs: Sequence[Any], dt
     try:
         nodes = broadcast_together(nodes)
     except GraphError as error:
-        raise GraphError(f"{ufunc.__name__}: {error}") from None
+        raise type(error)(f"{ufunc.__name__}: {error}") from None
     result = rule(*nodes)
     if isinstance(result, tuple):
         return tuple([wrap(r) for r in result])
@@ -561,7 +561,7 @@ def refuse_scalar_input(target: Tracer, ufunc: Any) -> None:
 def cast_back(ufunc: Any, target: Tracer, result: Tracer, casting: str = "same_kind") -> Node:
     """``result`` in the type of the array that it is written to: NumPy's rule for ``out=``."""
     if result.shape != target.shape:
-        raise GraphError(
+        raise ShapeError(
             f"{ufunc.__name__} in place: the result {result._node.type} does not fit into {target._node.type} (at {where()})"
         )
     check_cast(ufunc, result._node.type.dtype, target._node.type.dtype, casting)

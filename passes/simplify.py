@@ -600,6 +600,17 @@ def reduce_nothing(node: Node) -> Node | None:  # over no axes, or over axes of 
     return ops.add(flat, ops.zeros(flat.type)) if node.op is ops.reduce_sum and node.type.dtype.is_inexact else flat
 
 
+@exact("reduce_window", "window_argmax")
+def window_of_a_scalar(node: Node) -> Node | None:  # it is all that the window holds
+    (x,) = node.inputs
+    if x.type.shape:
+        return None
+    if node.op.name == "window_argmax":
+        return ops.zeros(node.type)
+    # As in reduce_nothing: a sum starts from 0.0.
+    return ops.add(x, ops.zeros(x.type)) if node["kind"] == "sum" and x.type.dtype.is_inexact else x
+
+
 @exact("reduce_max", "reduce_min", "reduce_and", "reduce_or")
 def reduce_repeated(node: Node) -> Node | None:  # the maximum of equal numbers
     match node:

@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 class Spec:
     """An operand: ``make(rng)`` gives its array. ``element`` is None where the test chooses the element type."""
 
-    make: Callable[[np.random.Generator], np.ndarray]
+    make: Callable[[np.random.Generator], np.ndarray] = field(repr=False)
     element: DType | None = None
 
 

@@ -117,7 +117,7 @@ def elementwise_ops(dtype: DType, operands: int) -> list[str]:
             op.kind == "elementwise"
             and op.scalar
             and op.scalar.count("{") == operands
-            and name not in ("select", "cast", "iota")
+            and name not in ("select", "cast", "iota", "bitcast")
         ):
             try:
                 op.infer(*[TensorType(dtype, (3,))] * operands)

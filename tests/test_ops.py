@@ -75,6 +75,12 @@ def cases(*, differentiable: bool = False, element: types.DType = types.f64) -> 
     ]
 
 
+def checks_of(names: Sequence[str], element: str) -> list[tuple[str, Sample]]:
+    """The differentiable samples of ``names``, for the mutation run."""
+    chosen = cases(differentiable=True, element=types.DTYPES[element])
+    return [tuple(c.values) for c in chosen if c.values[0] in names]
+
+
 def accepts(name: str, sample: Sample, element: types.DType) -> bool:
     try:
         OPS[name].infer(*map(type_of, draw(name, sample, element)), **sample.attrs)

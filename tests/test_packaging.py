@@ -39,7 +39,9 @@ def test_files_that_are_no_python_are_installed():
     data = setuptools_table()["package-data"]
     for package, path in owned():
         if path.suffix != ".py":
-            assert any(path.match(pattern) for pattern in data.get(package, [])), f"{path} is not in package-data"
+            enclosing = [package, package.rpartition(".")[0]]
+            patterns = [pattern for name in enclosing for pattern in data.get(name, [])]
+            assert any(path.match(pattern) for pattern in patterns), f"{path} is not in package-data"
 
 
 def test_makers_of_source_text_load_no_numba():

@@ -382,10 +382,12 @@ def _sums(kernel: Kernel, c: Convolution, e: Emission, panels: str) -> None:
 def _reduction(kernel: Kernel, node: Node) -> Code:
     """Rows are the leading axes along which nothing slides. A unit is a block of rows and of places."""
     x = node.inputs[0]
+    if not x.type.shape:
+        raise NoEmitter(node, "the window of a scalar is the scalar: the pass simplify replaces it")
     position, found = _read(kernel, x)
     shape = node.type.shape
     plain = [_stays(node, k) for k in range(x.type.ndim)]
-    lead = next((k for k, stays in enumerate(plain) if not stays), x.type.ndim - 1) if shape else 0
+    lead = next((k for k, stays in enumerate(plain) if not stays), x.type.ndim - 1)
     slides = tuple(
         Slide(
             shape[k], node["window"][k], node["strides"][k], node["dilation"][k], node["padding"][k][0], x.type.shape[k], 1,
@@ -425,11 +427,10 @@ class _Reduction:
         shape = node.type.shape
         rows = math.prod(shape[:lead])
         block, height = min(-(-windows.places // LANES) * LANES, BLOCK), min(rows, ROWS)
-        flat = _Flat(e, node, lead) if shape else None
+        flat = _Flat(e, node, lead)
         kept = i64 if node.op.name == "window_argmax" else compute_dtype(self.element)
         e.word(block + LANES, "width")
         e.line(f"sums = {e.scratch((height * (block + LANES) + LANES) * kept.itemsize)}")
-        assert flat is not None, "a window op on a scalar"
         values = flat.epilogue.start()
         blocks = -(-windows.places // block)
         e.word(windows.places, "places")

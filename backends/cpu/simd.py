@@ -517,14 +517,24 @@ def store_masked(
     memory = stored_dtype(d)
 
     def emit(b: ir.IRBuilder, p: ir.Value, i: ir.Value, x: ir.Value, _: Any, __: Any, n: ir.Value) -> None:
+        value = to_memory(Value(b, have, x), d)
+        if isinstance(n, ir.Constant) and n.constant == 1:
+            # Of a store under the constant mask 1, 0, 0 … of lanes that were truncated, LLVM 22 for AVX-512 makes a
+            # store of the whole lane before truncation: it overwrites the elements that follow.
+            return _store_lane(b, p, i, value, d, s)
         function = intrinsic(
             b.module, f"llvm.masked.store.{memory.suffix}.p0", ir.VoidType(), [memory.llvm, POINTER, I32, bool_.llvm]
         )
-        value = to_memory(Value(b, have, x), d)
         align = ir.Constant(I32, d.itemsize)
         b.module.scoped(b.call(function, [value.ir, element(b, p, i, d), align, tail_mask(b, n).ir]), s)
 
     return types.void, emit
+
+
+def _store_lane(b: ir.IRBuilder, p: ir.Value, i: ir.Value, value: Value, d: DType, scope: int) -> None:
+    """Store lane 0 of lanes as they are in memory."""
+    first = b.extract_element(value.ir, ir.Constant(I32, 0))
+    b.module.scoped(b.store(first, element(b, p, i, d), align=d.itemsize), scope)
 
 
 def _addresses(b: ir.IRBuilder, p: ir.Value, indices: ir.Value, dtype: DType) -> ir.Value:
@@ -659,9 +669,7 @@ def store_first(
     d, s, have = _store_dtype(x, dtype), literal_int(scope), vec_dtype(x)
 
     def emit(b: ir.IRBuilder, p: ir.Value, i: ir.Value, x: ir.Value, *_: ir.Value) -> None:
-        value = to_memory(Value(b, have, x), d)
-        first = b.extract_element(value.ir, ir.Constant(I32, 0))
-        b.module.scoped(b.store(first, element(b, p, i, d), align=d.itemsize), s)
+        _store_lane(b, p, i, to_memory(Value(b, have, x), d), d, s)
 
     return types.void, emit
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from graphc import ops
-from graphc.ir import GraphError, Node
+from graphc.ir import Node, ShapeError
 from graphc.leaks import UnsupportedError
+from graphc.numpy.indexing import view_of
 from graphc.numpy.shapes import reshape
 from graphc.numpy.tables import element_of, one_axis, operand, stored, strong, traces
-from graphc.tracing import Tracer, apply_ufunc, note_widening, promote, to_node, wrap
+from graphc.tracing import Tracer, apply_ufunc, note_widening, promote, to_node, to_tracer, wrap
 from graphc.types import bool_, i64
 
 
@@ -20,10 +21,10 @@ from graphc.types import bool_, i64
 def matmul(x1: Any, x2: Any, *, dtype: Any = None) -> Tracer:
     x, y = contracted_pair(x1, x2, dtype)
     if x.type.ndim == 0 or y.type.ndim == 0:
-        raise GraphError(f"matmul: scalars are not allowed ({x.type} @ {y.type}); use * instead")
+        raise ShapeError(f"matmul: scalars are not allowed ({x.type} @ {y.type}); use * instead")
     k1, k2 = x.type.shape[-1], y.type.shape[max(y.type.ndim - 2, 0)]
     if k1 != k2:
-        raise GraphError(f"matmul: {x.type} @ {y.type}: the inner lengths {k1} and {k2} differ")
+        raise ShapeError(f"matmul: {x.type} @ {y.type}: the inner lengths {k1} and {k2} differ")
     if y.type.ndim <= 2:  # no batch: all leading axes of x are rows of one contraction
         return wrap(boolean_dot(ops.matmul, x, y))
     if x.type.ndim == 1:
@@ -55,7 +56,7 @@ def align_batches(x: Node, y: Node) -> tuple[Node, Node]:
     try:
         lead = np.broadcast_shapes(bx, by)
     except ValueError:
-        raise GraphError(f"matmul: {x.type} @ {y.type}: the leading axes do not broadcast together") from None
+        raise ShapeError(f"matmul: {x.type} @ {y.type}: the leading axes do not broadcast together") from None
     return (
         ops.broadcast_numpy(x, (*lead, *x.type.shape[-2:])),
         ops.broadcast_numpy(y, (*lead, *y.type.shape[-2:])),
@@ -69,7 +70,7 @@ def dot(a: Any, b: Any, out: Any = None) -> Tracer:
         return stored(apply_ufunc(np.multiply, wrap(x), wrap(y)), out)
     left, right = x.type.ndim - 1, max(y.type.ndim - 2, 0)
     if x.type.shape[left] != y.type.shape[right]:
-        raise GraphError(
+        raise ShapeError(
             f"dot: {x.type} and {y.type} do not fit: {x.type.shape[left]} and {y.type.shape[right]} differ"
         )
     return stored(wrap(contract(x, y, (left,), (right,))), out)
@@ -110,7 +111,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tracer:
     xc = tuple(one_axis(k, x.type.ndim) for k in left)
     yc = tuple(one_axis(k, y.type.ndim) for k in right)
     if len(xc) != len(yc) or any(x.type.shape[i] != y.type.shape[j] for i, j in zip(xc, yc, strict=False)):
-        raise GraphError(f"tensordot: axes {xc} of {x.type} do not fit axes {yc} of {y.type}")
+        raise ShapeError(f"tensordot: axes {xc} of {x.type} do not fit axes {yc} of {y.type}")
     return wrap(contract(x, y, xc, yc))
 
 
@@ -123,6 +124,8 @@ def einsum(subscripts: Any, *arrays: Any, out: Any = None, optimize: Any = False
     element = promote(*given_) if dtype is None else element_of(dtype)
     note_widening(element, given_)
     terms, output = einsum_terms(subscripts, [a.shape for a in given_])
+    if len(terms) == 1 and out is None and set(terms[0]) == set(output) and given_[0].dtype == element.numpy:
+        return einsum_view(terms[0], output, to_tracer(given_[0]))
     numbers = i64 if element is bool_ else element  # or-of-and, through integers
     work = [einsum_diagonal(t, to_node(a, numbers)) for t, a in zip(terms, given_, strict=True)]
     for step in einsum_order(subscripts, [a.shape for a in given_]):
@@ -141,6 +144,26 @@ def einsum(subscripts: Any, *arrays: Any, out: Any = None, optimize: Any = False
     return stored(wrap(ops.ne(node, ops.zeros(node.type)) if element is bool_ else node), out)
 
 
+def einsum_view(term: str, output: str, x: Tracer) -> Tracer:
+    """One operand of which nothing is summed: a view, also in NumPy: ``np.einsum("ii->i", a)[:] = 1``."""
+    first = [k for k, letter in enumerate(term) if term.index(letter) == k]
+    letters = "".join(term[k] for k in first)
+
+    def read(base: Node) -> Node:
+        return ops.transpose_to(einsum_diagonal(term, base)[1], [letters.index(c) for c in output])
+
+    def write(base: Node, value: Node) -> Node:
+        shape = base.type.shape
+        spread = ops.broadcast(ops.transpose_to(value, [output.index(c) for c in letters]), shape, first)
+        for k, letter in enumerate(term):
+            if k not in first:
+                same = ops.eq(*[ops.iota(shape=shape, axis=axis, to=i64) for axis in (term.index(letter), k)])
+                spread = ops.select(same, spread, base)
+        return spread
+
+    return view_of(x, read, write)
+
+
 def einsum_order(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
     """Which operands to contract in turn: NumPy's greedy path."""
     if len(shapes) < 3:
@@ -155,7 +178,7 @@ def einsum_terms(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> tuple[li
     left, arrow, right = text.partition("->")
     terms = left.split(",")
     if len(terms) != len(shapes):
-        raise GraphError(f"einsum: {subscripts!r} has {len(terms)} operands, {len(shapes)} given")
+        raise ShapeError(f"einsum: {subscripts!r} has {len(terms)} operands, {len(shapes)} given")
     used = set(text)
     spare = [chr(c) for c in range(0x100, 0x180) if chr(c) not in used]
     longest = max(
@@ -168,7 +191,7 @@ def einsum_terms(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> tuple[li
             n = len(shape) - len(term.replace("...", ""))
             term = term.replace("...", dots[longest - n :])
         if len(term) != len(shape):
-            raise GraphError(f"einsum: the term {term!r} does not fit an operand of shape {shape}")
+            raise ShapeError(f"einsum: the term {term!r} does not fit an operand of shape {shape}")
         full.append(term)
     if arrow:
         output = right.replace("...", dots)
@@ -176,7 +199,7 @@ def einsum_terms(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> tuple[li
         letters = "".join(full)
         output = dots + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in dots))
     if len(set(output)) != len(output) or not set(output) <= set("".join(full)):
-        raise GraphError(
+        raise ShapeError(
             f"einsum: the output {output!r} of {subscripts!r} must name each of its letters once, from the operands"
         )
     return full, output
@@ -189,7 +212,7 @@ def einsum_diagonal(term: str, node: Node) -> tuple[str, Node]:
         i = term.index(letter)
         j = term.index(letter, i + 1)
         if node.type.shape[i] != node.type.shape[j]:
-            raise GraphError(f"einsum: the letter {letter!r} has lengths {node.type.shape[i]} and {node.type.shape[j]}")
+            raise ShapeError(f"einsum: the letter {letter!r} has lengths {node.type.shape[i]} and {node.type.shape[j]}")
         shape = node.type.shape
         same = ops.eq(ops.iota(shape=shape, axis=i, to=i64), ops.iota(shape=shape, axis=j, to=i64))
         node = ops.reduce_sum(ops.select(same, node, ops.zeros(node.type)), axes=(j,))
@@ -212,7 +235,7 @@ def einsum_pair(ta: str, a: Node, tb: str, b: Node, keep_letters: set[str]) -> t
     sizes = {**dict(zip(ta, a.type.shape, strict=True))}
     for c, n in zip(tb, b.type.shape, strict=True):
         if c in sizes and sizes[c] != n and 1 not in (sizes[c], n):
-            raise GraphError(f"einsum: the letter {c!r} has lengths {sizes[c]} and {n}")
+            raise ShapeError(f"einsum: the letter {c!r} has lengths {sizes[c]} and {n}")
         sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
     a = ops.broadcast_numpy(a, [sizes[c] for c in ta])
     b = ops.broadcast_numpy(b, [sizes[c] for c in tb])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ def linspace(
         raise UnsupportedError(
             "np.linspace with a traced num has a shape that depends on data; name it in compile(static=...)"
         )
-    num = int(num)
+    num = operator.index(num)
     if num < 0:
         raise ValueError(f"Number of samples, {num}, must be non-negative.")
     divisions = num - 1 if endpoint else num

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,9 @@ def truth_of(a: Any) -> Tracer:
 
 @traces(np.where)
 def where(condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
-    if x is None or y is None:
+    if (x is None) != (y is None):
+        raise ValueError("either both or neither of x and y should be given")
+    if x is None:
         raise UnsupportedError(
             "np.where(condition) alone has a shape that depends on data; use np.where(condition, x, y)"
         )
@@ -111,7 +114,7 @@ def copy(a: Any, order: str = "K", subok: bool = False) -> Tracer:
 
 @traces(np.round, np.around, method="round")
 def round_(a: Any, decimals: int = 0, out: Any = None) -> Tracer:
-    x = strong(a)
+    x, decimals = strong(a), operator.index(decimals)
     kind = x._node.type.dtype.kind
     if kind in "iu" and decimals >= 0:
         return stored(wrap(to_node(x)), out)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir import GraphError
+from graphc.ir import ShapeError
 from graphc.numpy.contractions import matmul as matmul_of_last_axes
 from graphc.numpy.shapes import moveaxis, reshape
 from graphc.numpy.tables import one_axis, strong, traces
@@ -80,7 +80,7 @@ def checked(ufunc: Any, x: Tracer, y: Tracer) -> None:
     try:
         np.broadcast_shapes(x.shape[: x.ndim - _CORE[ufunc][0]], y.shape[: y.ndim - _CORE[ufunc][1]])
     except ValueError:
-        raise GraphError(
+        raise ShapeError(
             f"{ufunc.__name__}: the leading axes of {x._node.type} and {y._node.type} do not broadcast together"
         ) from None
 

@@ -27,7 +27,7 @@ def at_least_3d(a: Any) -> Tracer:
     """A vector lies along the second of three axes, a matrix along the first two."""
     x = to_tracer(a)
     shape = {0: (1, 1, 1), 1: (1, *x.shape, 1), 2: (*x.shape, 1)}.get(x.ndim, x.shape)
-    return reshaped(x, shape)
+    return x if x.ndim >= 3 else reshaped(x, shape)
 
 
 FUNCTIONS[np.atleast_1d] = _at_least(1)
@@ -189,7 +189,7 @@ def slices_of(places: np.ndarray) -> list[slice]:
 @traces(np.split)
 def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tracer]:
     n = np.shape(ary)[axis]
-    if isinstance(indices_or_sections, (int, np.integer)) and n % int(indices_or_sections):
+    if np.ndim(indices_or_sections) == 0 and not is_tracer(indices_or_sections) and n % indices_or_sections:
         raise ValueError("array split does not result in an equal division")
     return array_split(ary, indices_or_sections, axis)
 
@@ -199,7 +199,7 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Trace
     x = to_tracer(ary)
     k = one_axis(axis, x.ndim)
     n = x.shape[k]
-    if isinstance(indices_or_sections, (int, np.integer)):
+    if np.ndim(indices_or_sections) == 0 and not is_tracer(indices_or_sections):
         sections = int(indices_or_sections)
         if sections <= 0:
             raise ValueError("number sections must be larger than 0.")
@@ -298,7 +298,7 @@ def repeated_evenly(x: Tracer, count: int, axis: int) -> Tracer:
 def resize(a: Any, new_shape: Any) -> Tracer:
     """The elements in order, from the start again as often as needed."""
     x = ravel(strong(a))
-    shape = shape_of(new_shape)
+    shape = shape_of(new_shape, unknown=True)
     if any(n < 0 for n in shape):
         raise ValueError("all elements of `new_shape` must be non-negative")
     size = int(np.prod(shape, dtype=np.int64))

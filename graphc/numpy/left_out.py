@@ -39,7 +39,6 @@ LEFT_OUT.update(
         np.busday_offset: _DATES,
         np.is_busday: _DATES,
         np.datetime_as_string: _DATES,
-        np.fromiter: "it takes an iterable of Python numbers; write np.stack([...]) for traced ones",
         np.roots: "the zeros of a real polynomial may be complex, and how many there are depends on data; improve zeros found "
         "outside the traced function by Newton's method, with np.polyval and np.polyder",
         np.array2string: _TEXT,

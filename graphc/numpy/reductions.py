@@ -25,7 +25,7 @@ from graphc.tracing import (
     to_tracer,
     wrap,
 )
-from graphc.types import DType, TensorType, bf16, bool_, dtype, f16, f32, f64, i64, u64
+from graphc.types import DType, TensorType, bf16, bool_, f16, f32, f64, i64, u64
 
 COMBINE = {"reduce_sum": np.add, "reduce_prod": np.multiply, "reduce_max": np.maximum, "reduce_min": np.minimum}
 

@@ -41,7 +41,7 @@ from graphc.types import i64
 
 def new_shape(shape: Any, size: int) -> tuple[int, ...]:
     """``shape`` for ``size`` elements, its -1 written out. Raises ValueError in NumPy's words."""
-    wanted = list(shape_of(shape))
+    wanted = list(shape_of(shape, unknown=True))
     if sum(n < 0 for n in wanted) > 1:
         raise ValueError("can only specify one unknown dimension")
     unknown = next((k for k, n in enumerate(wanted) if n < 0), None)
@@ -182,7 +182,7 @@ def squeeze(a: Any, axis: Any = None) -> Tracer:
 
 @traces(np.broadcast_to)
 def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Tracer:
-    wanted, x = shape_of(shape), to_tracer(array)
+    wanted, x = shape_of(shape, unknown=True), to_tracer(array)
     if any(n < 0 for n in wanted):
         raise ValueError("all elements of broadcast shape must be non-negative")
     have = (1,) * (len(wanted) - x.ndim) + x.shape
@@ -255,7 +255,7 @@ def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, cas
 
 def at_least(a: Any, ndim: int) -> Tracer:
     x = to_tracer(a)
-    return reshaped(x, (*(1,) * (ndim - x.ndim), *x.shape))
+    return x if x.ndim >= ndim else reshaped(x, (*(1,) * (ndim - x.ndim), *x.shape))
 
 
 @traces(np.flip)
@@ -363,7 +363,7 @@ def ndim(a: Any) -> int:
 @traces(np.size)
 def size(a: Any, axis: Any = None) -> int:
     x = to_tracer(a)
-    return x.size if axis is None else x.shape[axis]
+    return x.size if axis is None else math.prod(x.shape[k] for k in axes_of(axis, x.ndim))
 
 
 def array(value: Any) -> Tracer:

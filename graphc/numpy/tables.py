@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from graphc.promotion import element_of
 from graphc.tracing import FUNCTIONS, METHODS, Tracer, is_tracer, to_node, to_tracer, wrap
 from graphc.tree import flatten
-from graphc.types import DType, dtype
 
 NO_VALUE = getattr(np, "_NoValue", None)
 
@@ -56,8 +55,12 @@ def one_axis(axis: Any, ndim: int) -> int:
     return axes_of(int(axis), ndim)[0]
 
 
-def shape_of(shape: Any) -> tuple[int, ...]:
-    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
+def shape_of(shape: Any, unknown: bool = False) -> tuple[int, ...]:
+    """A shape as a tuple. Negative extents are refused, unless ``unknown`` (-1 for what is left over) is allowed."""
+    found = tuple(map(operator.index, shape)) if np.iterable(shape) else (operator.index(shape),)
+    if not unknown and any(n < 0 for n in found):
+        raise ValueError(f"negative dimensions are not allowed (in the shape {found})")
+    return found
 
 
 def given(value: Any) -> bool:

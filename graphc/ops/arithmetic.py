@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir import GraphError, Node, Op
+from graphc.ir import GraphError, Node, Op, ShapeError
 from graphc.ops.base import (
     bool_,
     check_axes,
@@ -104,7 +104,7 @@ abs_: Op = define(
         "abs",
         "elementwise",
         infer=_abs_type,
-        eval=lambda x: np.asarray(silent(np.abs)(x), dtype=dtype(x.dtype).real.numpy),
+        eval=lambda x: np.asarray(np.abs(x)) if x.dtype.kind == "c" else np.asarray(np.abs(x), dtype=x.dtype),
         vjp=_abs_vjp,
         jvp=_abs_jvp,
         batch=lambda size, flags, x: abs_(x),
@@ -212,7 +212,7 @@ def _integer_power(name: str) -> Callable[..., Type]:
     def infer(x: TensorType, exponent: int) -> Type:
         check_kind(name, x, "iufc")
         if exponent < 0 and not x.dtype.is_inexact:
-            raise GraphError(f"integer_pow: integers to negative integer powers are not allowed ({x} ** {exponent})")
+            raise ShapeError(f"integer_pow: integers to negative integer powers are not allowed ({x} ** {exponent})")
         return x
 
     return infer

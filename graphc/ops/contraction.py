@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir import GraphError, Node, Op
+from graphc.ir import Node, Op, ShapeError
 from graphc.ops.base import add_all, check_axes, check_kind, define
 from graphc.ops.movement import transpose_to
 from graphc.types import TensorType, Type, bf16, f16
@@ -26,7 +26,7 @@ def _dot_type(x: TensorType, y: TensorType, batch: tuple[Axes, Axes], contract: 
         check_axes("dot", operand, (*b, *c))
     pairs = [*zip(batch[0], batch[1], strict=True), *zip(contract[0], contract[1], strict=True)]
     if x.dtype is not y.dtype or any(x.shape[i] != y.shape[j] for i, j in pairs):
-        raise GraphError(f"dot: {x} and {y} do not fit with batch axes {batch} and contracted axes {contract}")
+        raise ShapeError(f"dot: {x} and {y} do not fit with batch axes {batch} and contracted axes {contract}")
     rows = [x.shape[k] for k in free_axes(x.ndim, batch[0], contract[0])]
     columns = [y.shape[k] for k in free_axes(y.ndim, batch[1], contract[1])]
     return TensorType(x.dtype, (*[x.shape[k] for k in batch[0]], *rows, *columns))
@@ -108,7 +108,7 @@ def matmul(x: Node, y: Node) -> Node:
     """NumPy's ``x @ y`` for operands of equal dtype; batch axes must already agree. Vectors are allowed."""
     nx, ny = x.type.ndim, y.type.ndim
     if nx == 0 or ny == 0:
-        raise GraphError(f"matmul: scalars are not allowed ({x.type} @ {y.type}); use * instead")
+        raise ShapeError(f"matmul: scalars are not allowed ({x.type} @ {y.type}); use * instead")
     lead = max(min(nx, ny) - 2, 0)
     axes = tuple(range(lead))
     return dot(x, y, batch=(axes, axes), contract=((nx - 1,), (max(ny - 2, 0),)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir import GraphError, Node, Op
+from graphc.ir import GraphError, Node, Op, ShapeError
 from graphc.ops.base import batched_operands, check_axes, check_kind, const, define, linear_jvp, shifted
 from graphc.types import TensorType, Type
 
@@ -61,7 +61,7 @@ def broadcast_numpy(x: Node, shape: Sequence[int]) -> Node:
     have, want = x.type.shape, tuple(shape)
     offset = len(want) - len(have)
     if offset < 0 or any(n not in (1, want[k + offset]) for k, n in enumerate(have)):
-        raise GraphError(f"{x.type} does not broadcast to shape {want}")
+        raise ShapeError(f"{x.type} does not broadcast to shape {want}")
     if have == want:
         return x
     kept = [k for k, n in enumerate(have) if n == want[k + offset]]
@@ -73,7 +73,7 @@ def broadcast_numpy(x: Node, shape: Sequence[int]) -> Node:
 
 def _reshape_type(x: TensorType, shape: tuple[int, ...]) -> Type:
     if math.prod(shape) != x.size or any(n < 0 for n in shape):
-        raise GraphError(f"reshape: {x} has {x.size} elements, shape {tuple(shape)} has {math.prod(shape)}")
+        raise ShapeError(f"reshape: {x} has {x.size} elements, shape {tuple(shape)} has {math.prod(shape)}")
     return TensorType(x.dtype, tuple(shape))
 
 
@@ -231,7 +231,7 @@ pad: Op = define(Op("pad", "movement", infer=_pad_type, eval=_pad_eval, vjp=_pad
 
 def _concatenate_type(*xs: TensorType, axis: int) -> Type:
     if not xs:
-        raise GraphError("concatenate needs at least one operand")
+        raise ShapeError("concatenate needs at least one operand")
     first = xs[0]
     check_axes("concatenate", first, (axis,))
     for x in xs:
@@ -240,7 +240,7 @@ def _concatenate_type(*xs: TensorType, axis: int) -> Type:
             x.dtype is not first.dtype
             or x.shape[:axis] + x.shape[axis + 1 :] != first.shape[:axis] + first.shape[axis + 1 :]
         ):
-            raise GraphError(f"concatenate along axis {axis}: {first} and {x} do not fit")
+            raise ShapeError(f"concatenate along axis {axis}: {first} and {x} do not fit")
     return TensorType(first.dtype, (*first.shape[:axis], sum(x.shape[axis] for x in xs), *first.shape[axis + 1 :]))
 
 

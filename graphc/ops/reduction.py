@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir import GraphError, Node, Op
+from graphc.ir import GraphError, Node, Op, ShapeError
 from graphc.ops.arithmetic import add, convert, div, eq, like, mul
 from graphc.ops.base import bool_, check_axes, check_kind, const, define, linear_jvp, shifted
 from graphc.ops.movement import broadcast, concatenate, pad, reshape_to, slice_, transpose_to
@@ -36,7 +36,7 @@ def _reduced_type(name: str, kinds: str) -> Callable[..., Type]:
         if list(axes) != sorted(axes):
             raise GraphError(f"{name}: axes {axes} must be in order")
         if name in ("reduce_max", "reduce_min") and any(x.shape[a] == 0 for a in axes):
-            raise GraphError(f"{name}: zero-size {x} has no {name[-3:]}imum over axes {axes}")
+            raise ShapeError(f"{name}: zero-size {x} has no {name[-3:]}imum over axes {axes}")
         return TensorType(x.dtype, tuple(x.shape[k] for k in kept_axes(x.ndim, axes)))
 
     return infer
@@ -162,7 +162,7 @@ def _arg_reduction(name: str, function: Callable[..., Any], combine: str) -> Op:
         check_kind(name, x, "biuf")
         check_axes(name, x, (axis,))
         if x.shape[axis] == 0:
-            raise GraphError(f"{name}: axis {axis} of {x} is empty")
+            raise ShapeError(f"{name}: axis {axis} of {x} is empty")
         return TensorType(i64, x.shape[:axis] + x.shape[axis + 1 :])
 
     record = define(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+
 from cases import case, floats, integers, mask, positive
 
 NAN = np.array([1.0, np.nan, 2.0, -np.inf, np.nan])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from cases import case, floats, integers, mask
 
 SHIFTED = floats(2, 3, seed=3) + 0.3
