@@ -8,12 +8,13 @@ Reverse accumulation follows Griewank and Walther, *Evaluating Derivatives* (200
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from graphc.ir import Builder, Graph, GraphError, Node, current_builder, inline, topological
-from graphc.ops.arithmetic import add, select
+from graphc.ir import Builder, Graph, GraphError, Node, Op, current_builder, inline, topological
+from graphc.ops.arithmetic import add, bit_not, bit_or, select
 from graphc.ops.base import add_all, batched_operands, const, constant_value, zeros
 from graphc.ops.movement import pad, slice_
 from graphc.ops.structure import item
@@ -28,7 +29,7 @@ def active_nodes(outputs: Iterable[Node], wrt: Iterable[Node]) -> list[Node]:
     active: set[Node] = set(sources)
     found: list[Node] = []
     for node in topological(outputs, stop=sources):
-        if node in sources or (any(i in active for i in node.inputs) and differentiable(node)):
+        if node in sources or (not active.isdisjoint(node.inputs) and differentiable(node)):
             active.add(node)
             found.append(node)
     return found
@@ -40,11 +41,10 @@ def differentiable(node: Node) -> bool:
     return node.type.dtype.is_inexact
 
 
-def at_lines(error: GraphError, builder: Builder) -> GraphError:
-    """``error`` of a rule, with the line of the node that is being transformed."""
+def add_line(error: GraphError, builder: Builder) -> None:
+    """Add the line of the node that is being transformed to the error of its rule."""
     if builder.origin and "\n  of " not in str(error):
         error.args = (f"{error}\n  of {builder.origin[0]}",)
-    return error
 
 
 @contextmanager
@@ -54,18 +54,25 @@ def origin_of(builder: Builder, node: Node) -> Iterator[None]:
     try:
         yield
     except GraphError as error:
-        raise at_lines(error, builder)
+        add_line(error, builder)
+        raise
     finally:
         builder.origin = saved
 
 
-def vjp_nodes(outputs: Sequence[Node], cotangents: Sequence[Node | None], wrt: Sequence[Node]) -> list[Node | None]:
+def vjp_nodes(
+    outputs: Sequence[Node],
+    cotangents: Sequence[Node | None],
+    wrt: Sequence[Node],
+    path: Sequence[Node] | None = None,
+) -> list[Node | None]:
     """Cotangents of ``wrt`` for ``cotangents`` of ``outputs`` (None is zero); None where an output does not depend on it.
 
-    Every cotangent is entered into the builder's adjoint table with its order of differentiation.
+    Every cotangent is entered into the builder's adjoint table with its order of differentiation. ``path``: the active
+    nodes, where they are known.
     """
     builder = current_builder()
-    path = active_nodes(outputs, wrt)
+    path = active_nodes(outputs, wrt) if path is None else path
     on_path = set(path)
     order = 1 + max((builder.adjoint_order.get(n, 0) for n in path), default=0)
     table: dict[Node, Cotangent] = {}
@@ -90,28 +97,41 @@ def vjp_nodes(outputs: Sequence[Node], cotangents: Sequence[Node | None], wrt: S
             if node.op.vjp is None:
                 raise GraphError(f"{node.op.name} has no reverse-mode derivative")
             rule_ct = tuple(found) if isinstance(found, list) else found
-            parts = parts_of(node, rule_ct, sources)
+            parts = parts_of(node, rule_ct, sources, on_path)
             for operand, part in zip(node.inputs, parts, strict=True):
                 if part is not None and operand in on_path:
                     accumulate(table, operand, part)
     except GraphError as error:
-        raise at_lines(error, builder)
+        add_line(error, builder)
+        raise
     finally:
         builder.origin = saved
     result = [table.get(source) for source in wrt]
     return [r if isinstance(r, Node) else None for r in result]
 
 
-def parts_of(node: Node, ct: Any, sources: Collection[Node] = ()) -> Sequence[Node | None]:
-    """The cotangents of the operands of ``node``.
+def rule_of(op: Op, wanted: Container[Node]) -> Callable[..., Sequence[Node | None]]:
+    """The vjp of ``op``; of operands that are not ``wanted`` it makes no cotangent, where the op has partials."""
+    if op.partials is None:
+        assert op.vjp is not None
+        return op.vjp
+
+    def rule(ct: Node, out: Node, *inputs: Node, **attrs: Any) -> Sequence[Node | None]:
+        pairs = zip(op.partials or (), inputs, strict=True)
+        return [p(ct, out, *inputs, **attrs) if p is not None and x in wanted else None for p, x in pairs]
+
+    return rule
+
+
+def parts_of(node: Node, ct: Any, sources: Collection[Node], wanted: Container[Node]) -> Sequence[Node | None]:
+    """The cotangents of those operands of ``node`` that are ``wanted``.
 
     A cotangent ``select(c, g, 0)`` passes ops that move or add elements inside the select, ``select(c, rule(g), 0)``: where c
     does not hold there is no derivative, also where a rule has an infinite factor (``np.where(x > 0, np.sqrt(x), 0)`` at 0).
     ``sources`` are where the walk ends: no rule follows there, so ops that would rebuild the condition need not.
     """
-    rule, attrs = node.op.vjp, dict(node.attrs)
-    assert rule is not None
-    if not isinstance(ct, Node) or ct.op is not select:
+    rule, attrs = rule_of(node.op, wanted), dict(node.attrs)
+    if not isinstance(ct, Node) or ct.op not in (select, add) or (ct.op is add and node.op is add):
         return rule(ct, node, *node.inputs, **attrs)
     masks, inner = unmasked(ct)
     ends = node.op.name in REBUILDING and all(x in sources for x in node.inputs)
@@ -158,7 +178,27 @@ def unmasked(ct: Node) -> tuple[list[tuple[Node, bool]], Node]:
             ct = y
         else:
             break
-    return masks, ct
+    some = any_summand(ct)
+    return (masks if some is None else [*masks, (some, True)]), ct
+
+
+def any_summand(ct: Node, most: int = 8) -> Node | None:
+    """Where a summand of ``ct`` is not 0, if each of them is under a condition; of sums of up to ``most`` terms."""
+    terms: list[Node] = []
+    waiting = [ct] if ct.op is add else []
+    while waiting:
+        term = waiting.pop()
+        if term.op is add:
+            waiting.extend(term.inputs)
+        elif term.op is select and constant_value(term.inputs[2]) == 0:
+            terms.append(term.inputs[0])
+        elif term.op is select and constant_value(term.inputs[1]) == 0:
+            terms.append(bit_not(term.inputs[0]))
+        else:
+            return None
+        if len(terms) + len(waiting) > most:
+            return None
+    return functools.reduce(bit_or, dict.fromkeys(terms)) if terms else None
 
 
 def masked(masks: Sequence[tuple[Node, bool]], ct: Node) -> Node:

@@ -52,6 +52,8 @@ class Op:
     eval     ``eval(*arrays, **attrs)``: the meaning, in NumPy. A tuple of arrays where the type is a TupleType.
     vjp      ``vjp(ct, out, *inputs, **attrs) -> tuple``: one cotangent node or None (zero) per input. Graph ops only.
              ``out`` is the node itself. For tuple results ``ct`` is a tuple whose absent entries are None.
+    partials where the vjp is made operand by operand: ``partials[k](ct, out, *inputs, **attrs)``, or None for zero. What
+             nobody asks for is then not made.
     jvp      ``jvp(tangents, out, *inputs, **attrs)``: the tangent node of the result, or None; absent tangents are None.
              For tuple results it returns a tuple.
     batch    ``batch(size, flags, *inputs, **attrs)``: the node over a leading axis of length ``size``; inputs whose flag
@@ -76,6 +78,7 @@ class Op:
     identity: Callable[[DType], Any] | None = None
     facts: frozenset[str] = frozenset()
     expand: Callable[..., Any] | None = None
+    partials: Sequence[Callable[..., Node | None] | None] | None = None
 
     def __call__(self, *inputs: Node, **attrs: Any) -> Node:
         """The node of this op on ``inputs`` in the current builder."""

@@ -65,15 +65,19 @@ class Misfit:
 
 def lift(
     outputs: Sequence[Node], wrt: Sequence[Node], remark: Callable[[Node, Misfit], None] = lambda node, misfit: None
-) -> list[Node]:
+) -> tuple[list[Node], list[Node] | None]:
     """``outputs`` with every pattern between ``wrt`` and them replaced by its call, in the current builder.
 
-    ``remark`` is told of what begins like a pattern and is none.
+    And the active nodes between, None where something was replaced. ``remark`` is told of what begins like a pattern and
+    is none.
     """
     builder = current_builder()
+    path = active_nodes(outputs, wrt)
+    if not any([node.op is ops.exp for node in path]):
+        return list(outputs), path
     mapping: dict[Node, Node] = {}
     sources = set(wrt)
-    for node in active_nodes(outputs, wrt):
+    for node in path:
         if node in sources:
             continue
         found = match(node) if node.op in _ROOTS else None
@@ -87,7 +91,7 @@ def lift(
             with origin_of(builder, node):
                 mapping[node] = builder.remake(node, tuple([mapping.get(i, i) for i in node.inputs]))
                 builder.record(mapping[node])
-    return [mapping.get(o, o) for o in outputs]
+    return ([mapping.get(o, o) for o in outputs], None) if mapping else (list(outputs), path)
 
 
 # ------------------------------------------------------------------------------------------------ repeated values

@@ -626,7 +626,7 @@ class Tracer:
         return self._node.type.dtype.itemsize
 
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # type: ignore[misc]
         """``isinstance(x, np.ndarray)`` is true, so that code which asks before it works on arrays goes the right way."""
         return np.ndarray
 
@@ -698,10 +698,14 @@ class Tracer:
         return NotImplemented if defers(other) else located(METHODS["power"], other, self)
 
     def __eq__(self, other: Any) -> Any:
-        return NotImplemented if defers(other) else operate(np.equal, self, other)
+        return self._differs_from(other, False) if defers(other) else operate(np.equal, self, other)
 
     def __ne__(self, other: Any) -> Any:
-        return NotImplemented if defers(other) else operate(np.not_equal, self, other)
+        return self._differs_from(other, True) if defers(other) else operate(np.not_equal, self, other)
+
+    def _differs_from(self, other: Any, answer: bool) -> Any:
+        """``x == None`` and ``x == "text"``: an array is compared element by element, as in NumPy."""
+        return located(METHODS["answer"], self, answer) if self.shape else NotImplemented
 
     def __getitem__(self, index: Any) -> Any:
         return located(METHODS["getitem"], self, index)
@@ -728,6 +732,12 @@ class Tracer:
     @flat.setter
     def flat(self, value: Any) -> None:
         located(METHODS["set_flat"], self, value)
+
+    def __delitem__(self, index: Any) -> NoReturn:
+        raise ValueError("cannot delete array elements")
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        return np
 
     def _is_array(self) -> bool:
         """Whether this is an array, which can be changed, rather than a scalar."""
@@ -800,6 +810,8 @@ class Tracer:
     def __round__(self, digits: int | None = None) -> Any:
         if digits is None:
             refuse(f"round() needs the number of a traced {self._node.type}", "write np.round(x)")
+        if self.shape:
+            raise TypeError("type numpy.ndarray doesn't define __round__ method")
         return METHODS["round"](self, digits)
 
     def __trunc__(self) -> NoReturn:

@@ -182,8 +182,8 @@ def value_and_grad(
         result = fun(*call, **kwargs)
         loss, aux = split_aux(result, has_aux)
         node = scalar_loss(loss, holomorphic)
-        node, aux_leaves, aux_tree = lift_outputs(node, aux, wrt)
-        gradient = located(vjp_nodes, [node], [ops.full(node.type, 1)], wrt)
+        node, aux_leaves, aux_tree, path = lift_outputs(node, aux, wrt)
+        gradient = located(vjp_nodes, [node], [ops.full(node.type, 1)], wrt, path)
         value = wrap(node)
         tree = rebuild(trees, or_zeros(gradient, wrt), single)
         return ((value, unflatten(aux_tree, aux_leaves)), tree) if has_aux else (value, tree)
@@ -191,18 +191,24 @@ def value_and_grad(
     return concrete_or_traced(named(value_and_grad_of, "value_and_grad", fun))
 
 
-def lift_outputs(loss: Node, aux: Any, wrt: Sequence[Node]) -> tuple[Node, list[Any], Tree]:
-    """The loss and the traced leaves of ``aux`` with their patterns (softmax …) recognised: before adjoints exist."""
+def lift_outputs(loss: Node, aux: Any, wrt: Sequence[Node]) -> tuple[Node, list[Any], Tree, list[Node] | None]:
+    """The loss and the traced leaves of ``aux`` with their patterns (softmax …) recognised: before adjoints exist.
+
+    And the active nodes of the loss, where they are known.
+    """
     leaves, tree = flatten(aux)
     traced = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tracer)]
-    found = lifted([loss, *[to_node(leaves[k]) for k in traced]], wrt)
+    found, path = lifted([loss, *[to_node(leaves[k]) for k in traced]], wrt)
     for k, node in zip(traced, found[1:], strict=True):
         leaves[k] = wrap(node, leaves[k]._weak)
-    return found[0], leaves, tree
+    return found[0], leaves, tree, None if traced else path
 
 
-def lifted(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[Node]:
-    """``outputs`` with softmax, log-softmax and logsumexp recognised; what nearly was one is remarked."""
+def lifted(outputs: Sequence[Node], wrt: Sequence[Node]) -> tuple[list[Node], list[Node] | None]:
+    """``outputs`` with softmax, log-softmax and logsumexp recognised, and their active nodes; see :func:`lift`.
+
+    What nearly was one of these is remarked.
+    """
     from graphc.lifting import Misfit, lift
 
     trace = this_trace()
@@ -302,11 +308,11 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     call, wrt, trees, _ = isolate_arguments(primals, range(len(primals)), "vjp")
     outputs, aux = split_aux(fun(*call), has_aux)
     nodes, out_tree = output_nodes(outputs)
-    nodes = lifted(nodes, wrt)
+    nodes, path = lifted(nodes, wrt)
 
     def pullback(cotangents: Any) -> Any:
         seeds = matching_nodes("vjp: the cotangent", cotangents, nodes, out_tree)
-        found = located(vjp_nodes, nodes, seeds, wrt)
+        found = located(vjp_nodes, nodes, seeds, wrt, path)
         return rebuild(trees, or_zeros(found, wrt), single=False)
 
     value = unflatten(out_tree, [wrap(n) for n in nodes])
@@ -485,7 +491,7 @@ def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, holomorphi
         check_holomorphic("jacrev", holomorphic, wrt)
         nodes, out_tree = float_outputs(fun(*call, **kwargs), "jacrev", holomorphic)
         rows = []
-        for out in lifted(nodes, wrt):
+        for out in lifted(nodes, wrt)[0]:
             found = unit_batch(
                 out.type,
                 lambda seed, out=out: or_zeros(vjp_nodes([out], [seed], wrt), wrt),  # type: ignore[misc]

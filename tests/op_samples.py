@@ -245,7 +245,8 @@ SAMPLES: dict[str, list[Sample]] = {
     "cast": [s(unit(2, 3), to=to) for to in types.DTYPES.values()],
     "real": unary(), "imag": unary(), "conj": unary(), "complex_": binary(), "view_as_real": unary(),
     "view_as_complex": [s(x(2, 3, 2)), s(x(2)), s(x(0, 2))],
-    "creciprocal": unary(), "casin": unary(), "cacos": unary(), "catan": unary(), "casinh": unary(), "cacosh": unary(), "catanh": unary(),
+    "creciprocal": unary(), "casin": unary(), "cacos": unary(), "catan": unary(), "casinh": unary(),
+    "cacosh": unary(), "catanh": unary(),
     "alias": [s(x(2, 3), tag=1)], "barrier": [s(x(2, 3), tag=1)], "stop_gradient": [rough(s(x(2, 3)))],
     "iota": [s(shape=(2, 3), axis=k, to=to) for k in (0, 1) for to in (types.i64, types.u8, types.f32, types.bf16)],
     # ------------------------------------------------------------------------------------------ special functions

@@ -281,7 +281,7 @@ def integer(w: Writer, name: str) -> str:
 
 
 @draws(1.5)
-def compare(w: Writer, name: str) -> str:
+def comparison(w: Writer, name: str) -> str:
     return f"{name} = {w.condition(w.floats())}"
 
 
@@ -526,7 +526,8 @@ def tables(w: Writer, name: str) -> str:
     x, y = w.floats(1), w.floats(1)
     return f"{name} = " + w.pick(
         f"np.histogram({x}, bins=[-2.0, -0.5, 0.5, 2.0])[0]", f"np.histogram({x}, 3, range=(-1, 1), weights={x})[0]",
-        f"np.interp({x} * 0.93 + 0.017, np.sort({y}), {y})", f"np.searchsorted(np.sort({y}), {x})", f"np.polyfit({x}, {x} ** 2, 2)",
+        f"np.interp({x} * 0.93 + 0.017, np.sort({y}), {y})", f"np.searchsorted(np.sort({y}), {x})",
+        f"np.polyfit({x}, {x} ** 2, 2)",
         f"np.stack(np.meshgrid({x}, {y}, indexing='ij')).sum(0)", f"np.einsum('i,j->ij', {x}, {y})", f"np.cov({x}, {x} ** 2)",
         f"np.linspace({x}[0], {x}[-1], 4)", f"np.cross({x}[:3], {x}[:3][::-1])", f"np.polyval({x}, 0.3)", f"np.ediff1d({x})",
         f"np.convolve({x}, {y}, 'same')", f"np.corrcoef({x}, np.sin({x}))", f"np.trapezoid({x}, np.sort({x}))",
@@ -555,7 +556,8 @@ def nested(w: Writer, name: str) -> str:
         f"{name} = np.eye({n})\nfor row in {x}:\n    {name} = {name} @ np.diag(np.cos(row)) + 0.1 * np.outer(row, row)",
         f"chart = np.full(({m}, {n}), -1.0) + 0 * {x}\nchart[0] = {x}[0]\nfor p in range(1, {m}):\n"
         f"    chart[p] = np.logaddexp(chart[p - 1], {x}[p]) + np.roll(chart[p - 1], 1) * {s}\n{name} = chart[-1]",
-        f"{name} = [[{x}[p, q] * (p - q) for q in range({n})] for p in range({m})]\n{name} = np.stack([np.stack(r) for r in {name}])",
+        f"{name} = [[{x}[p, q] * (p - q) for q in range({n})] for p in range({m})]\n"
+        f"{name} = np.stack([np.stack(r) for r in {name}])",
         f"table = np.zeros(({m}, 3)) + 0 * {x}[:, :1]\ntable[:, 1] = {x}[:, 0]\ntable[:, [0, 2]] += {x}[:, -1:] * {s}\n"
         f"{name} = table.sum(0)",
         f"{name} = {x}.copy()\nleft, right = {name}[:, :1], {name}[:, 1:]\nleft += 1\nright *= {s}",

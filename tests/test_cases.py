@@ -123,8 +123,9 @@ def test_derivatives(one: Case) -> None:
 def test_batching(one: Case) -> None:
     """``vmap`` over the float64 arguments is the loop over their examples."""
     axes = tuple(0 if isinstance(a, np.ndarray) and a.dtype == np.float64 else None for a in one.args)
-    examples = [one.args, tuple(a if axis is None else a[::-1] if a.ndim else a * 0.75 for a, axis in zip(one.args, axes))]
-    stacked = [a if axis is None else np.stack([e[k] for e in examples]) for k, (a, axis) in enumerate(zip(one.args, axes))]
+    pairs = list(zip(one.args, axes, strict=True))
+    examples = [one.args, tuple(a if axis is None else a[::-1] if a.ndim else a * 0.75 for a, axis in pairs)]
+    stacked = [a if axis is None else np.stack([e[k] for e in examples]) for k, (a, axis) in enumerate(pairs)]
     want = [flatten(quiet(one.expect or one.call, *e))[0] for e in examples]
     have = flatten(quiet(graphc.vmap(one.call, in_axes=axes), *stacked))[0]
     check_values(one, have, [np.stack(parts) for parts in zip(*want, strict=True)], "f8")

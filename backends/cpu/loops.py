@@ -381,7 +381,20 @@ class Values:
         if exponent == 0:
             self._assign(node, f"splat(1, {dtype})")
             return
-        square, product, rest = base, "", abs(exponent)
+        product = self._power(base, abs(exponent), name)
+        if exponent > 0:
+            self._assign(node, product)
+        elif exponent == -1:
+            self._assign(node, f"1.0 / {base}")
+        else:  # where the power overflows, that of the reciprocal may be a number still
+            self.e.line(f"{name}_power = {product}")
+            self.e.line(f"{name}_inverse = 1.0 / {base}")
+            small = self._power(f"{name}_inverse", -exponent, f"{name}_inverse")
+            self._assign(node, f"select(isinf({name}_power), {small}, 1.0 / {name}_power)")
+
+    def _power(self, base: str, exponent: int, name: str) -> str:
+        """The product of the squares of ``base`` that make up ``base ** exponent``; squares are ``name_…``."""
+        square, product, rest = base, "", exponent
         while rest:
             if rest & 1:
                 product = f"{product} * {square}" if product else square
@@ -389,7 +402,7 @@ class Values:
             if rest:
                 self.e.line(f"{name}_{rest} = {square} * {square}")
                 square = f"{name}_{rest}"
-        self._assign(node, f"1.0 / ({product})" if exponent < 0 else product)
+        return product
 
     def _expression(self, node: Node) -> str:
         op = node.op

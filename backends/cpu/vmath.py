@@ -792,11 +792,16 @@ def rsqrt(x: Value) -> Value:
     return x.const(1.0) / x.call("sqrt")
 
 
+#: Beyond it the cube of a root that is rounded up may overflow.
+_LARGE_CUBE = {f32: 2.0**100, f64: 2.0**1000}
+
+
 @elementwise()
 def cbrt(x: Value) -> Value:
     a = x.abs()
     small = a < _SMALLEST_NORMAL[x.dtype]
-    scaled = small.where(plain_mul(a, 2.0**54), a)
+    large = a > _LARGE_CUBE[x.dtype]
+    scaled = plain_mul(a, small.where(2.0**54, large.where(2.0**-54, x.const(1.0))))
     e, f, _ = _log_split(scaled)
     root = exp(plain_mul(_log_of(e, f), 1.0 / 3.0))
     # One Newton step with the residual in twice the precision.
@@ -804,7 +809,7 @@ def cbrt(x: Value) -> Value:
     cube, cube_low = two_product(square, root)
     residual = plain_sub(plain_sub(cube, scaled), -low.fma(root, cube_low))
     root = plain_sub(root, residual / plain_mul(square, 3.0))
-    root = small.where(plain_mul(root, 2.0**-18), root)
+    root = plain_mul(root, small.where(2.0**-18, large.where(2.0**18, x.const(1.0))))
     ordinary = (a > 0.0) & (a < float("inf"))
     return ordinary.where(copysign(root, x), x)
 
@@ -1176,7 +1181,12 @@ def _float_fmod(x: Value, y: Value) -> Value:
     step = divisor
     for _ in range(2):  # take a multiple of the divisor while the quotient overflows
         step = (current / step == float("inf")).where(plain_mul(step, 2.0**600), step)
-    following = _exact_difference(current, _truncated_quotient(current, step), step)
+    quotient = _rounded_quotient(current, step)
+    following = _exact_difference(current, quotient, step)
+    # Where the quotient was rounded up to q, less than a unit of its last place (2**-52 of q) is missing.
+    missing = (quotient.bits() & _EXPONENT).bitcast(f64)
+    missing = simd.maximum_value(plain_mul(missing, 2.0**-52), missing.const(1.0))
+    following = (following < 0.0).where(missing.fma(step, following), following)
     phi.add_incoming(left.ir, start)
     phi.add_incoming(following.ir, loop)
     more = b.bitcast((following >= divisor).ir, simd.I16)
@@ -1186,11 +1196,12 @@ def _float_fmod(x: Value, y: Value) -> Value:
     return ordinary.where(result, float("nan"))
 
 
-def _truncated_quotient(x: Value, y: Value) -> Value:
-    """An integer q of at most 26 significant bits with 0 <= x - q y, q > 0 where x >= y; as large as that allows."""
-    whole = plain_mul(x / y, 1.0 - 2.0**-50).call("trunc")
-    whole = ((whole == 0.0) & (x >= y)).where(1.0, whole)
-    return (whole.bits() & -(2**27)).bitcast(f64)
+_EXPONENT = 0x7FF << 52
+
+
+def _rounded_quotient(x: Value, y: Value) -> Value:
+    """``x / y``, rounded and then cut to an integer of at most 26 significant bits."""
+    return ((x / y).call("trunc").bits() & -(2**27)).bitcast(f64)
 
 
 def _exact_difference(x: Value, q: Value, y: Value) -> Value:

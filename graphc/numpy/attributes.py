@@ -11,8 +11,8 @@ from graphc.leaks import UnsupportedError, refuse
 from graphc.numpy.indexing import view_of
 from graphc.numpy.shapes import reshape
 from graphc.numpy.tables import element_of, property_, traces
-from graphc.tracing import METHODS, Tracer, View, element_type, is_tracer, to_tracer, weak_kind
-from graphc.types import bool_
+from graphc.tracing import METHODS, Tracer, View, element_type, is_tracer, to_tracer, weak_kind, wrap
+from graphc.types import TensorType, bool_
 
 
 @traces(np.can_cast)
@@ -88,6 +88,7 @@ def view(x: Tracer, dtype: Any = None, type: Any = None) -> Tracer:
 
 builtin_type = type
 METHODS["view"] = view
+METHODS["answer"] = lambda x, value: wrap(ops.full(TensorType(bool_, x.shape), value))
 
 
 def refused(name: str, what: str, remedy: str, attribute: bool = False) -> None:

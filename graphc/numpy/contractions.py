@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +11,6 @@ import numpy as np
 
 from graphc import ops
 from graphc.ir import Node, ShapeError
-from graphc.leaks import UnsupportedError
 from graphc.numpy.indexing import view_of
 from graphc.numpy.shapes import reshape
 from graphc.numpy.tables import element_of, one_axis, operand, stored, strong, traces
@@ -119,7 +120,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tracer:
 def einsum(subscripts: Any, *arrays: Any, out: Any = None, optimize: Any = False, dtype: Any = None) -> Tracer:
     """Any letters and ellipsis; pairs of operands contract on NumPy's greedy path."""
     if not isinstance(subscripts, str):
-        raise UnsupportedError("np.einsum with index lists is not traced; write the subscripts as a string")
+        subscripts, arrays = written_subscripts((subscripts, *arrays))
     given_ = [operand(a) for a in arrays]
     element = promote(*given_) if dtype is None else element_of(dtype)
     note_widening(element, given_)
@@ -142,6 +143,30 @@ def einsum(subscripts: Any, *arrays: Any, out: Any = None, optimize: Any = False
         term = "".join(letter for letter in term if letter in output)
     node = ops.transpose_to(node, [term.index(letter) for letter in output])
     return stored(wrap(ops.ne(node, ops.zeros(node.type)) if element is bool_ else node), out)
+
+
+def written_subscripts(arguments: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    """``einsum(x, [0, 1], y, [1])`` as the subscripts ``"ab,b"`` and the operands."""
+    arrays, lists = arguments[0 : len(arguments) // 2 * 2 : 2], arguments[1::2]
+    if not lists:
+        raise ValueError("must provide at least an operand and a subscripts list to einsum")
+    terms = [written_term(term) for term in lists]
+    if len(arguments) % 2:
+        return f"{','.join(terms)}->{written_term(arguments[-1])}", arrays
+    return ",".join(terms), arrays
+
+
+def written_term(places: Any) -> str:
+    if not np.iterable(places) or isinstance(places, str):
+        raise TypeError("For this input type lists must contain either int or Ellipsis")
+    numbers = [operator.index(k) for k in places if k is not Ellipsis]
+    if not all(0 <= k < len(_LETTERS) for k in numbers):
+        raise ValueError("subscript is not within the valid range [0, 52)")
+    return "".join("..." if k is Ellipsis else _LETTERS[operator.index(k)] for k in places)
+
+
+#: Their order is that of the characters, by which an output that is not given is sorted.
+_LETTERS = string.ascii_uppercase + string.ascii_lowercase
 
 
 def einsum_view(term: str, output: str, x: Tracer) -> Tracer:

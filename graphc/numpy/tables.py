@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.promotion import element_of as element_of
 from graphc.tracing import FUNCTIONS, METHODS, Tracer, is_tracer, to_node, to_tracer, wrap
 from graphc.tree import flatten
 

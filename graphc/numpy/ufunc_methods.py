@@ -23,7 +23,7 @@ from graphc.numpy.reductions import keep
 from graphc.numpy.tables import NO_VALUE, axes_of, element_of, given, strong
 from graphc.ops.control import scan
 from graphc.ops.reduction import highest, lowest
-from graphc.promotion import element_of, same_kind
+from graphc.promotion import same_kind
 from graphc.tracers import call_ufunc
 from graphc.tracing import (
     FUNCTIONS,

@@ -25,7 +25,7 @@ from graphc.ops.base import (
     with_batch_axis,
     zeros,
 )
-from graphc.types import DType, TensorType, Type, dtype
+from graphc.types import DType, TensorType, Type, dtype, u32
 
 
 def like(x: Node, value: float) -> Node:
@@ -146,7 +146,7 @@ sign: Op = define(
         "sign",
         "elementwise",
         infer=same_type("sign", "iufc"),
-        eval=keep_dtype(np.sign),
+        eval=keep_dtype(lambda x: np.sign(x) if x.dtype.kind != "V" else np.sign(x.astype(np.float32))),
         vjp=_sign_vjp,
         jvp=_sign_jvp,
         batch=lambda size, flags, x: sign(x),
@@ -358,7 +358,20 @@ def _cast_eval(x: Any, to: DType) -> np.ndarray:
     if array.dtype.kind == "c" and to.kind in "iuf":  # NumPy warns that the imaginary part is discarded
         array = array.real
     with np.errstate(all="ignore"):
+        if to is u32 and dtype(array.dtype).is_float:
+            return _float_to_u32(array)
         return array.astype(to.numpy)
+
+
+def _float_to_u32(x: np.ndarray) -> np.ndarray:
+    """What NumPy's vector loop gives, also out of range, where its loop over single elements (the last ones of an array,
+    and f16) gives something else: i32's conversion, beyond 2³¹ of what lies above."""
+    wide = x.astype(np.float64)
+    above = wide >= 2.0**31
+    low = np.trunc(np.where(above, wide - 2.0**31, wide))
+    inside = (low >= -(2.0**31)) & (low < 2.0**31)
+    found = np.where(inside, low, -(2.0**31)).astype(np.int64) & 0xFFFFFFFF
+    return np.where(above, found ^ 2**31, found).astype(np.uint32)
 
 
 def _cast_partial(g: Node, out: Node, x: Node, to: DType) -> Node | None:

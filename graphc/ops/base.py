@@ -122,7 +122,12 @@ def elementwise(
     def batch(size: int, flags: Sequence[bool], *inputs: Node, **attrs: Any) -> Node:
         return record(*batched_operands(size, flags, inputs), **attrs)
 
-    record = define(Op(name, "elementwise", infer, eval, vjp, jvp, batch, scalar, facts=frozenset(facts), expand=expand))
+    record = define(
+        Op(
+            name, "elementwise", infer, eval, vjp, jvp, batch, scalar,
+            facts=frozenset(facts), expand=expand, partials=tuple(partials),
+        )
+    )  # fmt: skip
     return record
 
 

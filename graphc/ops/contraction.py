@@ -46,11 +46,16 @@ def _dot_eval(x: np.ndarray, y: np.ndarray, batch: tuple[Axes, Axes], contract: 
     return product.reshape((*lead, *rows, *columns))
 
 
-def _dot_vjp(ct: Node, out: Node, x: Node, y: Node, batch: Any, contract: Any) -> tuple[Node, Node]:
-    return (
-        _operand_cotangent(ct, x, y, batch, contract, swap=False),
-        _operand_cotangent(ct, y, x, batch[::-1], contract[::-1], swap=True),
-    )
+def _first_vjp(ct: Node, out: Node, x: Node, y: Node, batch: Any, contract: Any) -> Node:
+    return _operand_cotangent(ct, x, y, batch, contract, swap=False)
+
+
+def _second_vjp(ct: Node, out: Node, x: Node, y: Node, batch: Any, contract: Any) -> Node:
+    return _operand_cotangent(ct, y, x, batch[::-1], contract[::-1], swap=True)
+
+
+def _dot_vjp(*args: Node, **attrs: Any) -> tuple[Node, Node]:
+    return _first_vjp(*args, **attrs), _second_vjp(*args, **attrs)
 
 
 def _operand_cotangent(ct: Node, x: Node, y: Node, batch: Any, contract: Any, swap: bool) -> Node:
@@ -100,7 +105,16 @@ def _dot_batch(size: int, flags: Sequence[bool], x: Node, y: Node, batch: Any, c
 #: ``dot(x, y, batch=(xb, yb), contract=(xc, yc))``: axes of the result are batch, free axes of x, free axes of y.
 #: f16 and bf16 accumulate in f32.
 dot: Op = define(
-    Op("dot", "contraction", infer=_dot_type, eval=_dot_eval, vjp=_dot_vjp, jvp=_dot_jvp, batch=_dot_batch)
+    Op(
+        "dot",
+        "contraction",
+        infer=_dot_type,
+        eval=_dot_eval,
+        vjp=_dot_vjp,
+        jvp=_dot_jvp,
+        batch=_dot_batch,
+        partials=(_first_vjp, _second_vjp),
+    )
 )
 
 

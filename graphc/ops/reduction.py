@@ -143,12 +143,16 @@ def _winner_jvp(tangents: Sequence[Node | None], out: Node, x: Node, axes: tuple
 
 def lowest(t: DType) -> Any:
     """The identity of max."""
-    return -np.inf if t.is_float else complex(-np.inf, -np.inf) if t.kind == "c" else False if t is bool_ else int(np.iinfo(t.numpy).min)
+    if t.kind == "c":
+        return complex(-np.inf, -np.inf)
+    return -np.inf if t.is_float else False if t is bool_ else int(np.iinfo(t.numpy).min)
 
 
 def highest(t: DType) -> Any:
     """The identity of min."""
-    return np.inf if t.is_float else complex(np.inf, np.inf) if t.kind == "c" else True if t is bool_ else int(np.iinfo(t.numpy).max)
+    if t.kind == "c":
+        return complex(np.inf, np.inf)
+    return np.inf if t.is_float else True if t is bool_ else int(np.iinfo(t.numpy).max)
 
 
 reduce_max = _reduction("reduce_max", "biuf", np.max, "maximum({0}, {1})", lowest, vjp=_winner_vjp, jvp=_winner_jvp)

@@ -151,8 +151,9 @@ def _log_at(x: Real) -> Real:
 
 
 def _over(x: Real, y: Real) -> Real:
-    """x / y, 0 where x is 0."""
-    return where(x.equals(0), 0, x / where(x.equals(0), 1, y))
+    """x / y, 0 where both are 0."""
+    nothing = both(x.equals(0), y.equals(0))
+    return where(nothing, 0, x / where(nothing, 1, y))
 
 
 gamma_pdf: Op = special(
