@@ -348,6 +348,7 @@ class Builder:
         self.adjoint_order: dict[Node, int] = {}  # the highest order at which a node is an adjoint
         self.origin: tuple[Line, ...] | None = None
         self.locate: Callable[[], tuple[Line, ...]] | None = None
+        self.filled: dict[Any, Node] = {}  # (element type, shape, number) -> the number in every place of such a tensor
         self._interned: dict[Any, Node] = {}
         self._names: set[str] = set()
 

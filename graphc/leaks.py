@@ -82,6 +82,11 @@ def refuse_number(type: object) -> NoReturn:
         refuse(f"{module} asks for the numbers of a traced {type}", scipy_remedy(module, text))
     if doing == "STORE_SUBSCR" or re.search(r"\.(__setitem__|fill|fill_diagonal|itemset|put)\s*\(", text):
         refuse(f"a traced {type} would be written into a NumPy array", f"{_FILL}; or {_BUILD}")
+    if doing == "BINARY_SUBSCR" and (short := re.match(r"(?:np|numpy|gnp)\.([rc]_)\s*\[", text)):
+        refuse(
+            f"np.{short[1]}[...] would make a NumPy array of a traced {type}",
+            "write np.column_stack([...])" if short[1] == "c_" else "write np.concatenate([...])",
+        )
     if doing == "BINARY_SUBSCR":
         refuse(
             f"a NumPy array is indexed by a traced {type}",
@@ -142,6 +147,8 @@ def call_remedy(text: str) -> tuple[str, str]:
             "a shape cannot depend on traced values: write start + step * np.arange(n) with a number n, or name the "
             "argument in compile(static=...)",
         )
+    if name == "lexsort":
+        return "np.lexsort was given a list with", "write np.lexsort((a, b)) with a tuple, or np.lexsort(np.stack([a, b]))"
     if name in ("take", "take_along_axis", "choose"):
         return (
             f"np.{name} was given as indices",

@@ -175,8 +175,8 @@ def to_node(value: Any, to: DType | None = None) -> Node:
             refuse_kept(value)
         raise RuntimeError("to_node outside a trace")
     if isinstance(value, Tracer):
-        node = trace.node(value)
-        if to is None:
+        node = value._node if value._trace is trace else trace.node(value)
+        if to is None or node.type.dtype is to:
             return node
         if node.type.dtype.kind == "c" and to.kind in "iuf":
             warnings.warn(_DISCARDED, np.exceptions.ComplexWarning, stacklevel=user_stacklevel())
@@ -294,10 +294,9 @@ def operands(*values: Any, to: DType | None = None) -> list[Node]:
 
 
 def broadcast_together(nodes: Sequence[Node]) -> list[Node]:
-    first = nodes[0].type.shape
-    if all([n.type.shape == first for n in nodes]):
-        return list(nodes)
     shapes = [n.type.shape for n in nodes]
+    if shapes.count(shapes[0]) == len(shapes):
+        return list(nodes)
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
@@ -413,7 +412,7 @@ def loop_signature(ufunc: Any, signature: Any, dtype_: Any) -> tuple[Any, ...]:
 
 
 def _apply_ufunc(ufunc: Any, rule: Callable[..., Any], inputs: Sequence[Any], dtype_: Any, casting: str) -> Any:
-    prepared = [to_tracer(v) if isinstance(v, (list, tuple)) else v for v in inputs]
+    prepared = [v if type(v) is Tracer or not isinstance(v, (list, tuple)) else to_tracer(v) for v in inputs]
     if ufunc in COMPARISONS:
         settled = compare_out_of_range(ufunc, prepared)
         if settled is not None:
@@ -471,8 +470,7 @@ _loops: dict[Any, tuple[list[DType], bool]] = {}
 
 def loop_types(ufunc: Any, inputs: Sequence[Any], dtype_: Any, casting: str) -> tuple[list[DType], bool]:
     """The input element types of the loop that NumPy would run, and whether it makes f64 of f32."""
-    kinds = [weak_kind(v) for v in inputs]
-    given = [element_type(v) if kind is None else kind for kind, v in zip(kinds, inputs, strict=True)]
+    given = [weak_kind(v) or element_type(v) for v in inputs]
     key = (ufunc, *given, dtype_, casting)
     found = _loops.get(key)
     if found is None:
@@ -582,7 +580,7 @@ def unary(ufunc: Any) -> Callable[[Tracer], Any]:
 
 def defers(other: Any) -> bool:
     """Whether an operand is no number or array, so that Python should ask it instead."""
-    return isinstance(other, (str, bytes, dict, set)) or other is None
+    return type(other) is not Tracer and (isinstance(other, (str, bytes, dict, set)) or other is None)
 
 
 class Tracer:
@@ -625,8 +623,8 @@ class Tracer:
     def itemsize(self) -> int:
         return self._node.type.dtype.itemsize
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         """``isinstance(x, np.ndarray)`` is true, so that code which asks before it works on arrays goes the right way."""
         return np.ndarray
 
@@ -705,7 +703,7 @@ class Tracer:
 
     def _differs_from(self, other: Any, answer: bool) -> Any:
         """``x == None`` and ``x == "text"``: an array is compared element by element, as in NumPy."""
-        return located(METHODS["answer"], self, answer) if self.shape else NotImplemented
+        return located(METHODS["compare.answer"], self, answer) if self.shape else NotImplemented
 
     def __getitem__(self, index: Any) -> Any:
         return located(METHODS["getitem"], self, index)
@@ -715,7 +713,7 @@ class Tracer:
 
     def __getattr__(self, name: str) -> Any:
         method = METHODS.get(name)
-        if method is None or name.startswith("_"):
+        if method is None or name.startswith("_") or not (name == "at" or hasattr(np.ndarray, name)):
             if name.startswith("_") or not hasattr(np.ndarray, name):
                 raise AttributeError(f"a traced array has no attribute {name!r}")
             raise AttributeError(f"graphc does not trace the array method or attribute {name!r} (at {where()})")
@@ -755,6 +753,8 @@ class Tracer:
 
     # -- NumPy's protocols
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        if method == "__call__" and out is None and not kwargs:
+            return apply_ufunc(ufunc, *inputs)
         targets = () if out is None else out if isinstance(out, tuple) else (out,)
         for target in targets:
             if target is not None and not isinstance(target, Tracer):

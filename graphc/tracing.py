@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.collecting import collector_paused
 from graphc.generators import unchanged_generators
 from graphc.ir import Graph, Node
 from graphc.leaks import TracerError, UnsupportedError, refuse
@@ -193,7 +194,7 @@ def trace_program(
     names = leaf_names(function, tree)
     dynamic = [not (is_static(v) or root_name(n) in static) for v, n in zip(leaves, names, strict=True)]
     arguments = tuple(argument(v, n) for v, n, d in zip(leaves, names, dynamic, strict=True) if d)
-    with unchanged_generators(function, leaves):
+    with collector_paused(), unchanged_generators(function, leaves):
         with Trace(graph_name(function)) as trace:
             tracers = iter([trace.input(a.name or "x", a.type, a.weak) for a in arguments])
             filled = [next(tracers) if d else unwrapped(v) for v, d in zip(leaves, dynamic, strict=True)]

@@ -23,6 +23,7 @@ import numpy as np
 
 from graphc import ops
 from graphc.autodiff import batch_nodes, jvp_nodes, vjp_nodes
+from graphc.collecting import collector_paused
 from graphc.ir import Builder, GraphError, Node, inline
 from graphc.location import where
 from graphc.tracing import (
@@ -55,7 +56,8 @@ def concrete_or_traced(function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         if current_trace() is not None:
             return function(*args, **kwargs)
-        return interpret(function, args, kwargs)
+        with collector_paused():
+            return interpret(function, args, kwargs)
 
     return run
 

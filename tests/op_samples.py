@@ -372,7 +372,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "cholesky": [s(spd(3)), s(spd(2, 2)), s(spd(1)), s(spd(0)), s(spd(0, 2))],
     "lu": [s(x(3, 3)), s(x(2, 4, 4)), s(tri(1)), s(tri(0)), s(tri(0, 2))],
     "nonsingular": [s(tri(3)), s(tri(2, 2)), s(tri(0)), s(tri(0, 2))],
-    "qr": [s(x(4, 3), full=False), s(x(2, 3, 3), full=True), s(x(2, 2, 4), full=False), s(x(2, 3), full=True),
+    "qr": [s(x(4, 3), full=False), s(x(2, 3, 3), full=True), s(x(2, 2, 4), full=False), s(x(2, 3), full=True), s(x(3, 5), full=False),
         rough(s(x(4, 2), full=True)), s(x(0, 2), full=False), s(x(2, 0), full=False), s(x(0, 2, 2), full=False)],
     "eigh": [s(spd(3), lower=True), s(spd(2, 4), lower=False), s(spd(1), lower=True), s(spd(0), lower=True),
         s(spd(0, 2), lower=False)],
@@ -387,7 +387,7 @@ SAMPLES: dict[str, list[Sample]] = {
     ],
     "slogdet": [s(x(3, 3)), s(x(2, 4, 4)), s(tri(1)), s(tri(0)), s(tri(0, 2))],
     "det": [s(x(4, 4)), s(x(2, 3, 3)), s(x(2, 2)), s(tri(1)), s(tri(0)), s(tri(0, 2)), s(singular(3)), s(singular(2, 4))],
-    "cofactor": [s(x(4, 4)), s(x(2, 3, 3)), s(tri(0, 4)), s(singular(2, 4))],
+    "cofactor": [s(x(4, 4)), s(x(2, 3, 3)), s(tri(0, 4)), s(singular(2, 4)), s(singular(3, 4))],
     "pinv": [s(x(4, 2), tiny()), s(x(2, 2, 3), tiny(2)), s(x(3, 3), tiny()), s(x(0, 2), tiny()), s(x(0, 2, 2), tiny(0))],
     # ------------------------------------------------------------------------------------------ random
     "random_bits": [s(key(), shape=(2, 3)), s(key(2), shape=(5,)), s(key(), shape=()), s(key(), shape=(0, 2))],

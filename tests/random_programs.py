@@ -231,7 +231,7 @@ UNARY = [
     "np.sign({}) * {}", "np.floor({})", "np.rint({} * 3)", "np.maximum({}, 0)", "np.clip({}, -0.7, 0.9)", "np.log2({})",
     "np.logaddexp({}, 0)", "np.tan({})", "np.arcsinh({})", "np.exp2({})", "np.deg2rad({})", "np.where({} > 0, {}, 0.01 * {})",
     "np.nan_to_num({})", "{}.copy()", "{} ** 0.5", "np.abs({}) ** 1.5", "np.sinc({})", "np.heaviside({}, 0.5)", "+{}",
-    "np.trunc({})", "np.round({}, 2)", "np.positive({})", "np.fabs({})", "abs({})", "np.arcsin(np.tanh({}))", "np.i0({})",
+    "np.trunc({})", "np.round({}, 2)", "np.positive({})", "np.fabs({})", "abs({})", "np.arcsin(0.9 * np.tanh({}))", "np.i0({})",
     "np.log10({})", "np.arccos({} / (1 + np.abs({})))", "np.arctanh(0.9 * np.sin({}))", "np.array_equal({}, {}) * {}",
 ]  # fmt: skip
 
@@ -322,11 +322,11 @@ def along(w: Writer, name: str) -> str:
     axis = w.axis(x, none=False)
     text = w.pick(
         "np.cumsum({}, axis={a})", "np.cumprod({}, axis={a})", "np.sort({}, axis={a})", "np.diff({}, axis={a})",
-        "np.flip({}, {a})", "np.roll({}, 1, axis={a})", "np.roll({}, -2, axis={a})", "np.argsort({}, axis={a})",
+        "np.flip({}, {a})", "np.roll({}, 1, axis={a})", "np.roll({}, -2, axis={a})", "np.argsort({}, axis={a}, kind='stable')",
         "np.gradient({}, axis={a})", "np.maximum.accumulate({}, axis={a})", "np.add.reduce({}, axis={a})",
         "np.take({}, [0, -1, 0], axis={a})", "np.repeat({}, 2, axis={a})", "np.percentile({}, 30, axis={a})",
         "np.quantile({}, 0.6, axis={a})", "np.linalg.norm({}, axis={a})", "np.trapezoid({}, axis={a})",
-        "np.take_along_axis({}, np.argsort({}, axis={a}), axis={a})", "np.insert({}, 1, 0.5, axis={a})",
+        "np.take_along_axis({}, np.argsort({}, axis={a}, kind='stable'), axis={a})", "np.insert({}, 1, 0.5, axis={a})",
         "np.delete({}, 0, axis={a})", "np.expand_dims({}, {a})", "np.nanmean({}, axis={a})", "np.nancumsum({}, axis={a})",
         "np.cumsum({}[::-1], axis={a})[::-1]", "np.average({}, axis={a})", "np.logaddexp.reduce({}, axis={a})",
         "np.unwrap({}, axis={a})", "np.partition({}, 0, axis={a}).sum({a})", "np.subtract.accumulate({}, axis={a})",
@@ -532,7 +532,7 @@ def tables(w: Writer, name: str) -> str:
         f"np.linspace({x}[0], {x}[-1], 4)", f"np.cross({x}[:3], {x}[:3][::-1])", f"np.polyval({x}, 0.3)", f"np.ediff1d({x})",
         f"np.convolve({x}, {y}, 'same')", f"np.corrcoef({x}, np.sin({x}))", f"np.trapezoid({x}, np.sort({x}))",
         f"np.put_along_axis(t := {x}.copy(), np.array([0, -1]), 5.0, 0) or t", f"np.block([[{x}], [{x} * 2]])",
-        f"np.lexsort(({x}, {x} > 0))", f"np.argpartition({x}, 0)[:0]", f"np.bincount(np.abs({x}).astype(int), minlength=9)[:9]",
+        f"np.lexsort(({x}, {x} > 0))", f"np.argpartition({x}, 0)[:0]", f"np.bincount(np.abs({x}).astype(int) % 9, minlength=9)",
         f"np.tensordot({x}, {y}, 0)", f"np.average({x}, weights={x} ** 2 + 0.1)", f"np.gradient({x}, 0.5)",
         f"np.fill_diagonal(t := np.outer({x}, {y}), 0) or t", f"np.pad({x}, (1, 2), mode='linear_ramp', end_values=0.5)",
         f"np.apply_along_axis(np.cumsum, 0, np.outer({x}, {y}))", f"np.unwrap({x} * 4)", f"np.kron({x}, {y})",
@@ -760,6 +760,8 @@ def main() -> None:
             print(f"seed {seed}: {type(error).__name__}: {error}\n{random_program(seed).source}", flush=True)
             if not isinstance(error, Mismatch):
                 traceback.print_exc(limit=-3, file=sys.stdout)
+        if total.get("programs", 0) % 500 == 0:
+            print(total, f"failures: {failures}", flush=True)
     print(total, f"failures: {failures}", flush=True)
 
 

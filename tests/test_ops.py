@@ -221,6 +221,11 @@ def check_derivatives(graph: Graph, wrt: list[int], arrays: list[np.ndarray], or
         up, down = (np.where(np.isfinite(a), a, 0) for a in (up, down))  # the max of no element is -inf
         scale = 1 + max(np.max(np.abs(up), initial=0), np.max(np.abs(have), initial=0))
         np.testing.assert_allclose(have, (up - down) / (2 * h), rtol=0, atol=1e-6 * scale, err_msg=f"jvp of {label}")
+    for k in range(len(wrt) if len(wrt) > 1 and label == "f" else 0):  # a tangent that is absent is one of zeros
+        alone = evaluate(jvp_graph(graph, [wrt[k]]), [*arrays, v[k]], check=True)[len(values) :]
+        others_zero = [d if j == k else np.zeros_like(d) for j, d in enumerate(v)]
+        for have, want in zip(alone, evaluate(forward, [*arrays, *others_zero])[len(values) :], strict=True):
+            np.testing.assert_allclose(have, want, rtol=1e-12, atol=1e-12, err_msg=f"jvp of {label} by one operand")
     left, right = inner(u, tangent), inner(cotangent, v)
     size = 1 + inner([abs(a) for a in u], [abs(a) for a in tangent])
     assert abs(left - right) <= 1e-10 * size, f"<u, Jv> = {left}, <J'u, v> = {right} for {label}"
@@ -578,6 +583,21 @@ def test_cholesky_reads_the_lower_triangle() -> None:
         run(ops.cholesky, -a)
     (g,) = gradients(ops.cholesky, a)
     np.testing.assert_array_equal(g, g.T)
+
+
+@pytest.mark.parametrize("name, attrs", [("cholesky", {}), ("eigh", {"lower": True}), ("eigvalsh", {"lower": False})])
+def test_derivatives_are_those_of_the_symmetric_part(name: str, attrs: dict[str, Any]) -> None:
+    """Cotangents are symmetric, and of a tangent the symmetric part counts, although values come of one triangle."""
+    a = np.array([[4.0, 1, 0.5], [1, 3, -1], [0.5, -1, 5]])
+    graph = graph_of(functools.partial(OPS[name], **attrs), type_of(a))
+    rng = np.random.default_rng(0)
+    cts = [rng.normal(size=o.shape) for o in graph.outputs]
+    (back,) = evaluate(vjp_graph(graph, [0]), [a, *cts])
+    np.testing.assert_allclose(back, back.T, rtol=1e-12, atol=1e-12)
+    t = rng.normal(size=(3, 3))
+    both = [evaluate(jvp_graph(graph, [0]), [a, tangent]) for tangent in (t, (t + t.T) / 2)]
+    for skew, symmetric in zip(*both, strict=True):
+        np.testing.assert_allclose(skew, symmetric, rtol=1e-12, atol=1e-12)
 
 
 def test_a_singular_triangle_gives_inf() -> None:

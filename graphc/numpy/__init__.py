@@ -49,6 +49,7 @@ from graphc.numpy import (  # noqa: F401  (they fill the tables of what is trace
     ufunc_methods,
     ufuncs,
     updates,
+    windows,
 )  # fmt: skip
 from graphc.numpy.sets import (
     argwhere,

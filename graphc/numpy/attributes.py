@@ -88,7 +88,7 @@ def view(x: Tracer, dtype: Any = None, type: Any = None) -> Tracer:
 
 builtin_type = type
 METHODS["view"] = view
-METHODS["answer"] = lambda x, value: wrap(ops.full(TensorType(bool_, x.shape), value))
+METHODS["compare.answer"] = lambda x, value: wrap(ops.full(TensorType(bool_, x.shape), value))
 
 
 def refused(name: str, what: str, remedy: str, attribute: bool = False) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from graphc import ops
 from graphc.leaks import UnsupportedError
+from graphc.numpy.elementwise import where
 from graphc.numpy.shapes import array as stacked
 from graphc.numpy.shapes import broadcast_arrays, broadcast_to, moveaxis, reshape
 from graphc.numpy.tables import element_of, shape_of, strong, traces
@@ -36,7 +37,11 @@ def linspace(
     delta = high - low
     places = np.arange(num).astype(own.numpy).reshape(-1, *(1,) * low.ndim)
     step: Any = delta / divisions if divisions > 0 else np.nan
-    result = low + (places * step if divisions > 0 else places * delta)
+    apart = places * step if divisions > 0 else places * delta
+    if dtype is not None and np.dtype(element_of(dtype).numpy).kind in "iu":
+        # Through abs nothing joins product and sum into one rounding, on which the floor below may depend.
+        apart = where(delta < 0, -apply_ufunc(np.absolute, apart), apply_ufunc(np.absolute, apart))
+    result = low + apart
     if endpoint and num > 1:  # exactly the end, which rounding may miss
         result = wrap(ops.concatenate(to_node(result[:-1]), ops.reshape_to(to_node(high), (1, *high.shape)), axis=0))
     if dtype is not None:

@@ -42,9 +42,20 @@ def where(condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
         raise UnsupportedError(
             "np.where(condition) alone has a shape that depends on data; use np.where(condition, x, y)"
         )
-    a, b = operands(x, y)
+    element = promote(x, y)
+    a, b = operands(*[wrapped_integer(v, element) for v in (x, y)], to=element)
     c, a, b = broadcast_together([to_node(truth_of(condition)), a, b])
     return wrap(ops.select(c, a, b))
+
+
+def wrapped_integer(value: Any, element: DType) -> Any:
+    """A Python int in the integer type of the other operand: np.where wraps it, where arithmetic would refuse it."""
+    if type(value) is not int or not element.is_integer:
+        return value
+    array = np.asarray(value)
+    if array.dtype == object:
+        raise OverflowError("Python int too large to convert to C long")
+    return array.astype(element.numpy)
 
 
 @traces(np.clip, method="clip")
@@ -152,23 +163,29 @@ def finite_range(element: DType) -> tuple[float, float]:
 
 
 @traces(np.zeros_like)
-def zeros_like(a: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None) -> Tracer:
+def zeros_like(
+    a: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Tracer:
     return full_like(a, 0, dtype, shape=shape)
 
 
 @traces(np.ones_like)
-def ones_like(a: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None) -> Tracer:
+def ones_like(
+    a: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Tracer:
     return full_like(a, 1, dtype, shape=shape)
 
 
 @traces(np.empty_like)
-def empty_like(prototype: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None) -> Tracer:
+def empty_like(
+    prototype: Any, /, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Tracer:
     return full_like(prototype, 0, dtype, shape=shape)
 
 
 @traces(np.full_like)
 def full_like(
-    a: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None
+    a: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, *, device: Any = None
 ) -> Tracer:
     like = type_of(a)
     element = like.dtype if dtype is None else element_of(dtype)

@@ -76,7 +76,7 @@ def matrix_norm_of(x: Tracer, ord: Any, axes: tuple[int, int], keepdims: bool) -
     if ord in (None, "fro", "f"):
         return euclidean(x, (row, column), keepdims)
     if ord in (2, -2, "nuc"):
-        s = svdvals(npx.moveaxis(x, (row, column), (-2, -1)))
+        s = npx.abs(svdvals(npx.moveaxis(x, (row, column), (-2, -1))))  # as of any size, the derivative at 0 is 0
         found = s.sum(axis=-1) if ord == "nuc" else s.max(axis=-1) if ord == 2 else s.min(axis=-1)
         return npx.expand_dims(found, sorted(axes)) if keepdims else found
     if isinstance(ord, str) or ord not in (1, -1, np.inf, -np.inf):

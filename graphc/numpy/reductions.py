@@ -191,9 +191,9 @@ def std(
 
 
 def root(spread: Tracer) -> Tracer:
-    """√spread; where all numbers are equal its derivative is taken as 0, not 0/0."""
+    """√spread; where all numbers are equal its derivatives are taken as 0, not 0/0."""
     flat = apply_ufunc(np.equal, spread, 0)
-    return where_(flat, spread, apply_ufunc(np.sqrt, where_(flat, 1, spread)))
+    return where_(flat, 0, apply_ufunc(np.sqrt, where_(flat, 1, spread)))
 
 
 @traces(np.average)

@@ -204,7 +204,9 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Tracer
     return stored(wrap(ops.reshape_to(chosen, index.type.shape)), out)
 
 
-METHODS["choose"] = choose
+METHODS["choose"] = lambda x, *choices, out=None, mode="raise": choose(
+    x, choices[0] if len(choices) == 1 else choices, out, mode
+)
 
 
 @traces(np.select)

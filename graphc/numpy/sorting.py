@@ -110,7 +110,7 @@ def check_partition(kth: Any, length: int, kind: Any, order: Any) -> None:
     places = np.asarray(kth)
     if places.dtype.kind not in "iu" and places.size:
         raise TypeError("Partition index must be integer")
-    for place in places.ravel():
+    for place in places.ravel() if length else ():  # of nothing, NumPy takes every place
         if not -length <= place < length:
             raise ValueError(f"kth(={place if place >= 0 else place + length}) out of bounds ({length})")
 

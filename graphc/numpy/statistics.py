@@ -596,7 +596,7 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Tracer:
     """
     line = operand(x)
     check_line(line.shape)
-    if not np.can_cast(element_type(line).numpy, np.int64, "safe"):
+    if element_type(line).numpy != np.uint64 and not np.can_cast(element_type(line).numpy, np.int64, "safe"):
         raise TypeError(
             f"Cannot cast array data from {np.dtype(element_type(line).numpy)!r} to dtype('int64') according to the rule 'safe'"
         )
@@ -668,7 +668,10 @@ def even_edges(low: Any, high: Any, bins: int, element: DType) -> Any:
         return edges
     first, last = wrap(to_node(low, element)), wrap(to_node(high, element))
     steps = np.arange(bins).astype(element.numpy)
-    return concatenate([first + steps * ((last - first) / bins), reshape(last, (1,))])
+    # Products of numbers that are not negative. Through abs nothing joins product and sum into one rounding, which moves
+    # edges away from the integers on which NumPy has them, and with them the counts of integers.
+    apart = apply_ufunc(np.absolute, steps * ((last - first) / bins))
+    return concatenate([first + apart, reshape(last, (1,))])
 
 
 def rank(value: Any) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir import INPUT, Array, GraphError, Node, Op
+from graphc.ir import INPUT, Array, GraphError, Node, Op, attribute_key, current_builder
 from graphc.types import DType, TensorType, TupleType, Type, bool_
 
 OPS: dict[str, Op] = {INPUT.name: INPUT}
@@ -28,15 +28,19 @@ def same_type(name: str, kinds: str = "biuf") -> Callable[..., Type]:
     """All operands have one type, whose element kind is in ``kinds``; so has the result."""
 
     def infer(first: TensorType, *rest: TensorType) -> Type:
-        check_equal(name, first, *rest)
-        check_kind(name, first, kinds)
+        for other in rest:
+            if other is not first and other != first:
+                check_equal(name, first, *rest)
+        if type(first) is not TensorType or first.dtype.kind not in kinds:
+            check_kind(name, first, kinds)
         return first
 
     return infer
 
 
 def check_equal(name: str, *types: TensorType) -> None:
-    if any([t is not types[0] and t != types[0] for t in types]):
+    first = types[0]
+    if any([t is not first and t != first for t in types]):
         raise GraphError(f"{name} needs operands of one type, not {', '.join(map(str, types))}")
 
 
@@ -72,11 +76,24 @@ def const(value: Any, element: DType | None = None) -> Node:
     return constant(value=Array(value, element))
 
 
+type_of = type
+
+
 def full(type: TensorType, value: Any) -> Node:
     """``value`` in every place of a tensor of ``type``."""
     from graphc.ops.movement import broadcast
 
-    return broadcast(const(value, type.dtype), type.shape, ())
+    if type_of(value) not in (int, float):
+        return broadcast(const(value, type.dtype), type.shape, ())
+    builder = current_builder()
+    key = (type.dtype, type.shape, attribute_key(value))
+    node = builder.filled.get(key)
+    if node is None:
+        node = builder.filled[key] = broadcast(const(value, type.dtype), type.shape, ())
+    else:
+        for made in (*node.inputs, node):
+            builder.record(made)
+    return node
 
 
 def zeros(type: TensorType) -> Node:

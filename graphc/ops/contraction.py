@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +17,12 @@ from graphc.types import TensorType, Type, bf16, f16
 Axes = tuple[int, ...]
 
 
+@functools.lru_cache(maxsize=4096)
 def free_axes(ndim: int, batch: Axes, contract: Axes) -> Axes:
     return tuple(k for k in range(ndim) if k not in batch and k not in contract)
 
 
+@functools.lru_cache(maxsize=4096)
 def _dot_type(x: TensorType, y: TensorType, batch: tuple[Axes, Axes], contract: tuple[Axes, Axes]) -> Type:
     check_kind("dot", x, "iufc")
     for operand, b, c in ((x, batch[0], contract[0]), (y, batch[1], contract[1])):
@@ -33,17 +36,26 @@ def _dot_type(x: TensorType, y: TensorType, batch: tuple[Axes, Axes], contract: 
 
 
 def _dot_eval(x: np.ndarray, y: np.ndarray, batch: tuple[Axes, Axes], contract: tuple[Axes, Axes]) -> np.ndarray:
-    fx, fy = free_axes(x.ndim, batch[0], contract[0]), free_axes(y.ndim, batch[1], contract[1])
-    lead = [x.shape[k] for k in batch[0]]
-    rows, columns = [x.shape[k] for k in fx], [y.shape[k] for k in fy]
-    depth = math.prod(x.shape[k] for k in contract[0])
-    a = x.transpose(*batch[0], *fx, *contract[0]).reshape(*lead, math.prod(rows), depth)
-    b = y.transpose(*batch[1], *contract[1], *fy).reshape(*lead, depth, math.prod(columns))
-    if x.dtype in (np.float16, bf16.numpy if x.dtype.itemsize == 2 else np.float16):
+    first, second = _matrix_axes(x.ndim, y.ndim, batch, contract)
+    lead, depth = len(batch[0]), len(contract[0])
+    a, b = x.transpose(first), y.transpose(second)
+    shape = a.shape[: x.ndim - depth] + b.shape[lead + depth :]
+    if depth != 1 or a.ndim != lead + 2 or b.ndim != lead + 2:
+        batched, inner = a.shape[:lead], math.prod(a.shape[x.ndim - depth :])
+        a = a.reshape(*batched, math.prod(a.shape[lead : x.ndim - depth]), inner)
+        b = b.reshape(*batched, inner, math.prod(b.shape[lead + depth :]))
+    if x.dtype.itemsize == 2 and x.dtype in (np.float16, bf16.numpy):
         product = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(x.dtype)
     else:
         product = np.matmul(a, b)
-    return product.reshape((*lead, *rows, *columns))
+    return product.reshape(shape)
+
+
+@functools.lru_cache(maxsize=4096)
+def _matrix_axes(nx: int, ny: int, batch: tuple[Axes, Axes], contract: tuple[Axes, Axes]) -> tuple[Axes, Axes]:
+    """The orders of axes in which the operands are (stacks of) matrices, rows by depth and depth by columns."""
+    fx, fy = free_axes(nx, batch[0], contract[0]), free_axes(ny, batch[1], contract[1])
+    return (*batch[0], *fx, *contract[0]), (*batch[1], *contract[1], *fy)
 
 
 def _first_vjp(ct: Node, out: Node, x: Node, y: Node, batch: Any, contract: Any) -> Node:
@@ -63,21 +75,28 @@ def _operand_cotangent(ct: Node, x: Node, y: Node, batch: Any, contract: Any, sw
 
     ``swap`` says that x was the second operand; then y comes first, so that dW of ``x @ w`` needs no transpose.
     """
+    attrs, order = _cotangent_axes(x.type.ndim, y.type.ndim, batch, contract, swap)
+    product = dot(y, ct, **attrs) if swap else dot(ct, y, **attrs)
+    return transpose_to(product, order)
+
+
+@functools.lru_cache(maxsize=4096)
+def _cotangent_axes(nx: int, ny: int, batch: Any, contract: Any, swap: bool) -> tuple[dict[str, Any], Axes]:
+    """The axes of the dot that gives the cotangent of ``x``, and the order in which it has those of ``x``."""
     n_batch = len(batch[0])
-    x_free = free_axes(x.type.ndim, batch[0], contract[0])
-    y_free = free_axes(y.type.ndim, batch[1], contract[1])
+    x_free, y_free = free_axes(nx, batch[0], contract[0]), free_axes(ny, batch[1], contract[1])
     lead = tuple(range(n_batch))
     first = n_batch if swap else n_batch + len(x_free)
     ct_y = tuple(range(first, first + len(y_free)))
     partner = dict(zip(contract[1], contract[0], strict=True))
     contracted = [partner[k] for k in sorted(contract[1])]
     if swap:
-        product = dot(y, ct, batch=(batch[1], lead), contract=(y_free, ct_y))
+        attrs = {"batch": (batch[1], lead), "contract": (y_free, ct_y)}
         have = [*batch[0], *contracted, *x_free]
     else:
-        product = dot(ct, y, batch=(lead, batch[1]), contract=(ct_y, y_free))
+        attrs = {"batch": (lead, batch[1]), "contract": (ct_y, y_free)}
         have = [*batch[0], *x_free, *contracted]
-    return transpose_to(product, [have.index(k) for k in range(x.type.ndim)])
+    return attrs, tuple([have.index(k) for k in range(nx)])
 
 
 def _dot_jvp(tangents: Sequence[Node | None], out: Node, x: Node, y: Node, **attrs: Any) -> Node | None:

@@ -140,14 +140,14 @@ def _lu_eval(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _lu_vjp(ct: Sequence[Part], out: Node, x: Node) -> tuple[Part]:
-    """Pᵀ L⁻ᵀ (tril(Lᵀ L̄, strictly) + triu(Ū Uᵀ)) U⁻ᵀ"""
+    """Pᵀ L⁻ᵀ (tril(Lᵀ C, strictly) + triu(C Uᵀ)) U⁻ᵀ, C being L̄ below the diagonal and Ū elsewhere."""
     if ct[0] is None:
         return (None,)
     factors, order = item(out, index=0), item(out, index=1)
     lower, upper = _halves(factors)
     inner = add(
-        triangle(product(swap_last(lower), triangle(ct[0], strict=True)), strict=True),
-        triangle(product(triangle(ct[0], lower=False), swap_last(upper)), lower=False),
+        triangle(product(swap_last(lower), ct[0]), strict=True),
+        triangle(product(ct[0], swap_last(upper)), lower=False),
     )
     left = _solve_lower(factors, inner, transpose=True)
     found = triangular_solve(factors, left, lower=False, transpose=True, unit_diagonal=False, left_side=False)

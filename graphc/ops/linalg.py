@@ -189,7 +189,7 @@ def _solve(factor: Node, b: Node, transpose: bool, left_side: bool) -> Node:
 
 def _cholesky_vjp(ct: Node, out: Node, x: Node) -> tuple[Node]:
     """sym(L⁻ᵀ Φ(Lᵀ ct) L⁻¹)"""
-    inner = _symmetric(_half_diagonal(product(swap_last(out), ct)))
+    inner = _half_diagonal(product(swap_last(out), ct))
     left = _solve(out, inner, transpose=True, left_side=True)
     return (_symmetric(_solve(out, left, transpose=False, left_side=False)),)
 
