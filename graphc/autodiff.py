@@ -9,14 +9,14 @@ Reverse accumulation follows Griewank and Walther, *Evaluating Derivatives* (200
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from graphc.ir import Builder, Graph, GraphError, Node, Op, current_builder, inline, topological
-from graphc.ops.arithmetic import add, bit_not, bit_or, select
+from graphc.ir import Builder, Graph, GraphError, Node, current_builder, inline, topological
+from graphc.ops.arithmetic import add, bit_not, bit_or, cast, select
 from graphc.ops.base import add_all, batched_operands, const, constant_value, zeros
-from graphc.ops.movement import pad, slice_
+from graphc.ops.movement import pad, reshape_to, slice_
 from graphc.ops.structure import item
 from graphc.types import TensorType, TupleType
 
@@ -74,7 +74,8 @@ def vjp_nodes(
     builder = current_builder()
     path = active_nodes(outputs, wrt) if path is None else path
     on_path = set(path)
-    order = 1 + max((builder.adjoint_order.get(n, 0) for n in path), default=0)
+    orders = builder.adjoint_order
+    order = 1 + (max([orders.get(n, 0) for n in path], default=0) if orders else 0)
     table: dict[Node, Cotangent] = {}
     for out, ct in zip(outputs, cotangents, strict=True):
         if ct is not None and out in on_path:
@@ -110,17 +111,14 @@ def vjp_nodes(
     return [r if isinstance(r, Node) else None for r in result]
 
 
-def rule_of(op: Op, wanted: Container[Node]) -> Callable[..., Sequence[Node | None]]:
-    """The vjp of ``op``; of operands that are not ``wanted`` it makes no cotangent, where the op has partials."""
+def by_rule(node: Node, ct: Any, wanted: Container[Node]) -> Sequence[Node | None]:
+    """The cotangents of the operands of ``node`` by its op's rule; of those not ``wanted`` none is made, where it can be."""
+    op, inputs, attrs = node.op, node.inputs, dict(node.attrs)
     if op.partials is None:
         assert op.vjp is not None
-        return op.vjp
-
-    def rule(ct: Node, out: Node, *inputs: Node, **attrs: Any) -> Sequence[Node | None]:
-        pairs = zip(op.partials or (), inputs, strict=True)
-        return [p(ct, out, *inputs, **attrs) if p is not None and x in wanted else None for p, x in pairs]
-
-    return rule
+        return op.vjp(ct, node, *inputs, **attrs)
+    pairs = zip(op.partials, inputs, strict=True)
+    return [partial(ct, node, *inputs, **attrs) if partial and x in wanted else None for partial, x in pairs]
 
 
 def parts_of(node: Node, ct: Any, sources: Collection[Node], wanted: Container[Node]) -> Sequence[Node | None]:
@@ -130,17 +128,17 @@ def parts_of(node: Node, ct: Any, sources: Collection[Node], wanted: Container[N
     does not hold there is no derivative, also where a rule has an infinite factor (``np.where(x > 0, np.sqrt(x), 0)`` at 0).
     ``sources`` are where the walk ends: no rule follows there, so ops that would rebuild the condition need not.
     """
-    rule, attrs = rule_of(node.op, wanted), dict(node.attrs)
     if not isinstance(ct, Node) or ct.op not in (select, add) or (ct.op is add and node.op is add):
-        return rule(ct, node, *node.inputs, **attrs)
+        return by_rule(node, ct, wanted)
     masks, inner = unmasked(ct)
     ends = node.op.name in REBUILDING and all(x in sources for x in node.inputs)
-    behind = [] if ends else [(masks_behind(node, condition, side), side) for condition, side in masks]
-    if len(behind) < len(masks) or any(conditions is None for conditions, _ in behind):
-        return rule(ct, node, *node.inputs, **attrs)
-    parts = rule(inner, node, *node.inputs, **attrs)
-    kept = [[(conditions[k], side) for conditions, side in behind if conditions] for k in range(len(parts))]
-    return [None if p is None else masked(m, p) for m, p in zip(kept, parts, strict=True)]
+    behind = [None if ends else masks_behind(node, condition, side) for condition, side in masks]
+    stays = [mask for mask, conditions in zip(masks, behind, strict=True) if conditions is None]
+    passes = [(conditions, side) for (_, side), conditions in zip(masks, behind, strict=True) if conditions is not None]
+    if not passes:
+        return by_rule(node, ct, wanted)
+    parts = by_rule(node, masked(stays, inner), wanted)
+    return [None if p is None else masked([(c[k], side) for c, side in passes], p) for k, p in enumerate(parts)]
 
 
 #: Linear ops each element of whose operands reaches one element of the result or none, if not the same number of them.
@@ -157,12 +155,20 @@ def masks_behind(node: Node, condition: Node, side: bool) -> Sequence[Node] | No
     if node.op.name == "slice":  # nothing comes of what is left out
         shape = node.inputs[0].type.shape
         return [pad(condition, const(not side), shape=shape, start=attrs["start"], step=attrs["step"])]
-    if node.op.name == "pad" and constant_value(node.inputs[1]) is not None:
+    if node.op.name == "pad" and is_constant(node.inputs[1]):
         size = node.inputs[0].type.shape
         inside = slice_(condition, start=attrs["start"], size=size, step=attrs["step"])
         return [inside, const(side)]
-    repeated = node.op.name == "broadcast_to" and condition.op is node.op and condition["axes"] == node["axes"]
-    return [condition.inputs[0]] if repeated else None
+    if node.op.name != "broadcast_to":
+        return None
+    x = node.inputs[0]
+    if x.type.size == node.type.size:
+        return [reshape_to(condition, x.type.shape)]
+    return [condition.inputs[0]] if condition.op is node.op and condition["axes"] == node["axes"] else None
+
+
+def is_constant(x: Node) -> bool:
+    return constant_value(x.inputs[0] if x.op is cast else x) is not None
 
 
 def unmasked(ct: Node) -> tuple[list[tuple[Node, bool]], Node]:
@@ -198,6 +204,8 @@ def any_summand(ct: Node, most: int = 8) -> Node | None:
             return None
         if len(terms) + len(waiting) > most:
             return None
+    if any(t.op is bit_not and t.inputs[0] in terms for t in terms):  # both branches of one where: everywhere
+        return None
     return functools.reduce(bit_or, dict.fromkeys(terms)) if terms else None
 
 

@@ -47,6 +47,8 @@ def evaluate(graph: Graph, inputs: Sequence[Any], check: bool = False) -> list[n
     slots: list[Any] = [None] * program.size
     for k, value in enumerate(inputs):
         slots[k] = contiguous(value)
+    for k, node in program.constants:
+        slots[k] = node["value"].value
     if check:
         for node, value in zip(graph.inputs, slots, strict=False):
             check_value(node, value)
@@ -58,7 +60,7 @@ def evaluate(graph: Graph, inputs: Sequence[Any], check: bool = False) -> list[n
                 value = function(*[slots[i] for i in operands], **attrs)
             if type(value) is tuple:
                 value = tuple([contiguous(v) for v in value])
-            elif layout != VIEW:
+            elif layout != VIEW and (type(value) is not np.ndarray or not value.flags.c_contiguous):
                 value = contiguous(value)
             slots[place] = value
             for slot in dying:
@@ -99,24 +101,31 @@ def check_value(node: Node, value: Any) -> None:
             raise GraphError(f"{node!r} evaluates to {have.dtype}{list(have.shape)}, not {want}")
 
 
+NO_ATTRIBUTES: dict[str, Any] = {}
+
 Step = tuple[Node, Callable[..., Any], list[int], dict[str, Any], int, int, list[int]]
 
 
 class Program:
     """A graph as steps over numbered slots: inputs first. ``dying`` slots of a step are emptied after it."""
 
-    __slots__ = ("outputs", "size", "steps")
+    __slots__ = ("constants", "outputs", "size", "steps")
 
     def __init__(self, graph: Graph) -> None:
         slot = {node: k for k, node in enumerate(graph.inputs)}
         steps: list[Step] = []
+        self.constants: list[tuple[int, Node]] = []
         for node in graph.nodes:
-            if node not in slot:
-                op = node.op
-                place = len(slot)
-                layout = VIEW if op.name in VIEWS else WHOLE if op.kind in WHOLE_KINDS else STRIDED
-                steps.append((node, op.eval, [slot[i] for i in node.inputs], dict(node.attrs), place, layout, []))
-                slot[node] = place
+            if node in slot:
+                continue
+            op = node.op
+            place = slot[node] = len(slot)
+            if op.kind == "constant":
+                self.constants.append((place, node))
+                continue
+            layout = VIEW if op.name in VIEWS else WHOLE if op.kind in WHOLE_KINDS else STRIDED
+            attrs = dict(node.attrs) if node.attrs else NO_ATTRIBUTES
+            steps.append((node, op.eval, [slot[i] for i in node.inputs], attrs, place, layout, []))
         self.outputs = [slot[o] for o in graph.outputs]
         self.size = len(slot)
         self.steps = steps

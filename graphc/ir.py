@@ -137,6 +137,13 @@ def _same_key(value: Any) -> Any:
     return value
 
 
+def _tuple_key(value: tuple) -> Any:
+    for v in value:
+        if type(v) is not int:
+            return ("tuple", *[attribute_key(v) for v in value])
+    return ("tuple", *value)
+
+
 #: type of an attribute → its key; subclasses (``np.float64`` of float) count as the first type they are instances of
 _KEYS: dict[type, Callable[[Any], Any]] = {
     bool: _named_key,
@@ -144,7 +151,7 @@ _KEYS: dict[type, Callable[[Any], Any]] = {
     str: _named_key,
     int: _same_key,
     float: lambda value: ("float", struct.pack("<d", value)),
-    tuple: lambda value: ("tuple", *[v if type(v) is int else attribute_key(v) for v in value]),
+    tuple: _tuple_key,
     Array: lambda value: ("array", value.key),
     DType: _same_key,
     TensorType: _same_key,
@@ -375,7 +382,7 @@ class Builder:
         return Node(INPUT, (), (("name", "placeholder"), ("type", type)), type)
 
     def make(self, op: Op, inputs: tuple[Node, ...], attrs: Mapping[str, Any]) -> Node:
-        items = tuple(sorted(attrs.items())) if attrs else ()
+        items = () if not attrs else tuple(sorted(attrs.items()) if len(attrs) > 1 else attrs.items())
         key = (op.name, inputs, tuple([(k, attribute_key(v)) for k, v in items])) if items else (op.name, inputs)
         node = self._interned.get(key)
         if node is None:
@@ -409,10 +416,17 @@ class Builder:
 
     def add_adjoint(self, order: int, primal: Node, adjoint: Node) -> None:
         self.adjoints[order, primal, adjoint] = None
-        self.adjoint_order[adjoint] = max(order, self.adjoint_order.get(adjoint, 0))
+        if self.adjoint_order.get(adjoint, 0) < order:
+            self.adjoint_order[adjoint] = order
 
-    def graph(self, outputs: Sequence[Node], name: str | None = None, inputs: Sequence[Node] | None = None) -> Graph:
-        """The Graph of everything that ``outputs`` need, with every input kept."""
+    def graph(
+        self,
+        outputs: Sequence[Node],
+        name: str | None = None,
+        inputs: Sequence[Node] | None = None,
+        annotated: bool = True,
+    ) -> Graph:
+        """The Graph of everything that ``outputs`` need, with every input kept; ``annotated`` with lines and adjoints."""
         ordered = tuple(self.inputs if inputs is None else inputs)
         nodes = dict.fromkeys(ordered)
         nodes.update(dict.fromkeys(topological(outputs, stop=ordered)))
@@ -421,8 +435,8 @@ class Builder:
             ordered,
             tuple(outputs),
             tuple(nodes),
-            {n: self.lines[n] for n in nodes if n in self.lines},
-            tuple(t for t in self.adjoints if t[1] in nodes and t[2] in nodes),
+            {n: self.lines[n] for n in nodes if n in self.lines} if annotated else {},
+            tuple(t for t in self.adjoints if t[1] in nodes and t[2] in nodes) if annotated else (),
         )
 
 

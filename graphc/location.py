@@ -43,9 +43,12 @@ def is_internal(code: CodeType) -> bool:
 
 def user_frame() -> FrameType | None:
     """The frame of the user's code that is running."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(2)  # not the caller, which is graphc's
     known = _internal_code.get
-    while frame is not None and (known(frame.f_code) or is_internal(frame.f_code)):
+    while frame is not None:
+        internal = known(frame.f_code)
+        if not internal and (internal is False or not is_internal(frame.f_code)):
+            break
         frame = frame.f_back
     return frame
 

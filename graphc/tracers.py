@@ -32,7 +32,7 @@ from graphc.ir import INPUT, Builder, Graph, GraphError, Node, ShapeError
 from graphc.leaks import TracerError, UnsupportedError, refuse
 from graphc.location import operand_texts, place, user_frame, user_lines, where
 from graphc.promotion import common_type, element_of, resolved_loop, same_kind
-from graphc.tree import flatten
+from graphc.tree import LEAF_TYPES, flatten
 from graphc.types import DType, TensorType, bool_, dtype, f32, f64, i64
 
 #: np.ufunc -> function(*nodes of the loop's input dtypes) -> node (or tuple of nodes)
@@ -109,11 +109,13 @@ class Trace:
             self.captures[outer] = self.builder.input(f"captured{len(self.captures)}", outer.type)
         return self.captures[outer]
 
-    def graph(self, outputs: Sequence[Node], inputs: Sequence[Node] | None = None) -> Graph:
+    def graph(
+        self, outputs: Sequence[Node], inputs: Sequence[Node] | None = None, annotated: bool = True
+    ) -> Graph:
         """The graph of ``outputs``. Raises TracerError where a value that only existed inside a vmap is among them."""
-        graph = self.builder.graph(outputs, inputs=inputs)
-        if any(n.op is INPUT for n in graph.nodes[len(graph.inputs) :]):
-            refuse_escaped(graph)
+        graph = self.builder.graph(outputs, inputs=inputs, annotated=annotated)
+        if any([n.op is INPUT for n in graph.nodes[len(graph.inputs) :]]):
+            refuse_escaped(self.builder.graph(outputs, inputs=inputs))
         return graph
 
     def note(self, text: str) -> None:
@@ -900,6 +902,9 @@ class View(Tracer):
             node = view._write(view._trace.node(view._base), node)
             view = view._base
         view._assign(node)
+
+
+LEAF_TYPES.update((np.ndarray, Tracer, View))
 
 
 def refuse_ambiguous(node: Node) -> NoReturn:

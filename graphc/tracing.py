@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,12 +133,30 @@ def unwrapped(value: Any) -> Any:
     return value.value if isinstance(value, Flag) else value
 
 
+_parameters: weakref.WeakKeyDictionary[Any, list[inspect.Parameter]] = weakref.WeakKeyDictionary()
+
+
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of ``function``, empty where it does not tell; looked up once as long as it lives."""
+    inner = inspect.unwrap(function, stop=lambda f: hasattr(f, "__signature__"))
+    try:
+        return _parameters[inner]
+    except (KeyError, TypeError):  # TypeError: it has no hash or no weak references
+        pass
+    try:
+        found = list(inspect.signature(inner).parameters.values())
+    except (TypeError, ValueError):
+        found = []
+    try:
+        _parameters[inner] = found
+    except TypeError:
+        pass
+    return found
+
+
 def leaf_names(function: Callable[..., Any], tree: Tree) -> list[str]:
     """Readable names of the leaves of an ``(args, kwargs)`` tree: ``params.w1``, ``x``."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
+    parameters = parameters_of(function)
     simple = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     rest = next((p.name for p in parameters if p.kind == p.VAR_POSITIONAL), "arg")
     names: list[str] = []
@@ -163,10 +182,9 @@ def output_nodes(value: Any) -> tuple[list[Node], Tree]:
     """The leaves of what a traced function returned, as nodes of the current trace."""
     leaves, tree = flatten(value)
     nodes = []
-    for leaf, path in zip(leaves, tree.paths, strict=True):
-        if isinstance(leaf, (str, bytes)) or (
-            callable(leaf) and not isinstance(leaf, (Tracer, np.ndarray, np.generic))
-        ):
+    for k, leaf in enumerate(leaves):
+        if not isinstance(leaf, (Tracer, np.ndarray, np.generic)) and (isinstance(leaf, (str, bytes)) or callable(leaf)):
+            path = tree.paths[k]
             raise TypeError(
                 f"the traced function returned a {type(leaf).__name__}{f' as {path}' if path else ''}; "
                 "return arrays, numbers and nestings of dict, list, tuple, namedtuple, dataclass and None"

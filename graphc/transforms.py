@@ -81,7 +81,7 @@ def interpret(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any])
             values.append(np.asarray(leaf).astype(described.type.dtype.numpy, copy=False))
         call_args, call_kwargs = unflatten(tree, inputs)
         nodes, out_tree = output_nodes(function(*call_args, **call_kwargs))
-        graph = trace.graph(nodes)
+        graph = trace.graph(nodes, annotated=False)
     return unflatten(out_tree, evaluate(graph, values))
 
 
@@ -135,9 +135,10 @@ def isolate_arguments(
 
 def check_floats(value: Any, position: int, name: str) -> None:
     leaves, tree = flatten(value)
-    for leaf, path in zip(leaves, tree.paths, strict=True):
+    for k, leaf in enumerate(leaves):
         described = None if is_static(leaf) else argument(leaf, "").type
         if described is None or not described.dtype.is_inexact:
+            path = tree.paths[k]
             label = f"argument {position}" + (f" ({path})" if path else "")
             remedy = "close over it" if name in ("vjp", "jvp") else "leave it out of argnums"
             raise TypeError(

@@ -52,6 +52,9 @@ class Tree:
         return f"Tree({', '.join(self.paths) or self.kind})"
 
 
+#: Types known to be leaves, which need not be asked what they are; the tracers enter arrays and themselves.
+LEAF_TYPES: set[type] = {bool, int, float, complex}
+
 LEAF = Tree("leaf")
 NONE = Tree("none")
 
@@ -76,7 +79,7 @@ def flatten(value: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[l
 
 def _flatten(value: Any, leaves: list[Any], is_leaf: Callable[[Any], bool] | None) -> Tree:
     kind = type(value)
-    if is_leaf is not None and is_leaf(value):
+    if kind in LEAF_TYPES or is_leaf is not None and is_leaf(value):
         leaves.append(value)
         return LEAF
     if value is None:

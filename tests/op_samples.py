@@ -62,6 +62,10 @@ def pos(*shape: int) -> Spec:
     return x(*shape, low=0.3, high=2.0)
 
 
+def minus(*shape: int) -> Spec:
+    return x(*shape, low=-2.0, high=-0.3)
+
+
 def unit(*shape: int) -> Spec:
     """Numbers away from 0 and integers, between 0 and 1."""
     return x(*shape, low=0.15, high=0.85)
@@ -221,16 +225,16 @@ def running(operands: int = 1) -> list[Sample]:
 SAMPLES: dict[str, list[Sample]] = {
     "constant": [s(value=Array(np.arange(6.0).reshape(2, 3))), s(value=Array(True))],
     # ------------------------------------------------------------------------------------------ elementwise
-    "add": binary(), "sub": binary(), "mul": binary(), "div": binary(x, pos), "neg": unary(), "abs": unary(),
+    "add": binary(), "sub": binary(), "mul": binary(), "div": [*binary(x, pos), s(x(3), minus(3))], "neg": unary(), "abs": unary(),
     "sign": unary(), "floor": unary(unit), "ceil": unary(unit), "trunc": unary(unit), "rint": unary(unit),
-    "floor_divide": binary(unit, pos), "remainder": binary(x, pos), "maximum": binary(), "minimum": binary(),
+    "floor_divide": binary(unit, pos), "remainder": [*binary(x, pos), s(x(3), minus(3))], "maximum": binary(), "minimum": binary(),
     "pow": binary(pos, x),
-    "integer_pow": [s(x(2, 3), exponent=k) for k in (0, 1, 2, 3, 5)] + [s(pos(3), exponent=-2), s(x(), exponent=2)],
-    "exp": unary(), "expm1": unary(), "log": unary(pos), "log1p": unary(pos), "sqrt": unary(pos), "rsqrt": unary(pos),
-    "sin": unary(), "cos": unary(), "tanh": unary(), "sigmoid": unary(), "erf": unary(), "atan2": binary(pos, x),
-    "exp2": unary(), "log2": unary(pos), "log10": unary(pos), "cbrt": unary(pos), "tan": unary(unit_open),
+    "integer_pow": [s(x(2, 3), exponent=k) for k in (0, 1, 2, 3, 5)] + [s(pos(3), exponent=-2), s(minus(3), exponent=-3), s(x(), exponent=2)],
+    "exp": unary(), "expm1": unary(), "log": unary(pos), "log1p": [*unary(pos), s(x(3, low=-0.8, high=-0.1))], "sqrt": unary(pos), "rsqrt": unary(pos),
+    "sin": unary(), "cos": unary(), "tanh": unary(), "sigmoid": unary(), "erf": unary(), "atan2": [*binary(pos, x), s(minus(3), x(3))],
+    "exp2": unary(), "log2": unary(pos), "log10": unary(pos), "cbrt": [*unary(pos), s(minus(3))], "tan": unary(unit_open),
     "asin": unary(unit_open), "acos": unary(unit_open), "atan": unary(), "sinh": unary(), "cosh": unary(), "asinh": unary(),
-    "acosh": unary(above_one), "atanh": unary(unit_open), "fmod": binary(x, pos),
+    "acosh": unary(above_one), "atanh": unary(unit_open), "fmod": [*binary(x, pos), s(x(3), minus(3))],
     "bitcast": [
         rough(s(n(1, 99, *shape, to=have), to=to)) for shape in ((2, 3), (), (0, 2)) for have, to in (
             (types.i32, types.f32), (types.u32, types.f32), (types.i32, types.u32), (types.f64, types.i64),
@@ -255,6 +259,7 @@ SAMPLES: dict[str, list[Sample]] = {
     **{name: unary(pos) for name in ("gammaln", "gamma", "rgamma", "digamma", "k0", "k1", "k0e", "k1e", "entr", "log1pmx",
         "log1p_ratio")},
     **{name: unary(share) for name in ("erfinv", "erfcinv", "ndtri", "logit")},
+    "logaddexp": binary(),
     **{name: binary(pos, pos) for name in ("beta", "betaln", "gammainc", "gammaincc", "gamma_pdf", "xlogy", "xlog1py",
         "rel_entr", "kl_div", "boxcox", "boxcox1p")},
     **{name: [s(pos(2, 3), pos(2, 3), share(2, 3)), s(pos(0), pos(0), share(0))] for name in ("betainc", "beta_pdf")},

@@ -54,7 +54,7 @@ def check(
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=str)
 def test_every_op(element: DType) -> None:
-    for group in samples(element, 16):
+    for group in samples(element, 24):
         check(*joint_graph(group, element))
 
 
@@ -241,7 +241,7 @@ def test_bf16_in_numpy(one: Case) -> None:
             np.testing.assert_allclose(x, y, rtol=8 * SPACING["bf16"], atol=8 * SPACING["bf16"] * size)
 
 
-@pytest.mark.parametrize("one", ids([(n, c) for n, c in CASES if floating(c) and taken(n, 128)]))
+@pytest.mark.parametrize("one", ids([(n, c) for n, c in CASES if floating(c) and taken(n, 256)]))
 def test_compiled_in_narrow_types(one: Case) -> None:
     """NumPy's functions on the CPU in i32, u8, f16 and bf16."""
     for code, kind in (("i4", "i"), ("u1", "u"), ("f2", "f"), ("bf16", "f")):

@@ -145,7 +145,7 @@ def einsum(subscripts: Any, *arrays: Any, out: Any = None, optimize: Any = False
     return stored(wrap(ops.ne(node, ops.zeros(node.type)) if element is bool_ else node), out)
 
 
-def written_subscripts(arguments: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+def written_subscripts(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
     """``einsum(x, [0, 1], y, [1])`` as the subscripts ``"ab,b"`` and the operands."""
     arrays, lists = arguments[0 : len(arguments) // 2 * 2 : 2], arguments[1::2]
     if not lists:

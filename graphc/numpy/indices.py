@@ -207,7 +207,7 @@ def zero_or_none(part: Known) -> np.ndarray:
 
 def check_mask_shape(part: Known | Mask, axis: int, shape: tuple[int, ...]) -> None:
     for k, n in enumerate(part.array.shape):
-        if n != shape[axis + k]:
+        if n != shape[axis + k] and n:  # NumPy lets a mask of nothing pass
             raise IndexError(
                 f"boolean index did not match indexed array along axis {axis + k}; size of axis is {shape[axis + k]} but "
                 f"size of corresponding boolean axis is {n}"
@@ -256,7 +256,7 @@ def traced_entry(part: Tracer) -> Any:
     if node.op is ops.constant:
         return array_entry(node["value"].value)
     if node.type.dtype is bool_:
-        return Mask(part)
+        return Mask(part) if node.type.size else Known(np.zeros(node.type.shape, bool))
     if not node.type.dtype.is_integer:
         raise IndexError(
             f"arrays used as indices must be of integer (or boolean) type, not {node.type} (at {where()}); "

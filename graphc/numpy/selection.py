@@ -10,6 +10,7 @@ import numpy as np
 from graphc import ops
 from graphc.ir import Node
 from graphc.leaks import UnsupportedError, refuse
+from graphc.numpy.elementwise import wrapped_integer
 from graphc.numpy.flat import Flat, repeated
 from graphc.numpy.masked import MaskedSelection
 from graphc.numpy.shapes import broadcast_to, ravel
@@ -220,7 +221,8 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Tracer:
         if element_type(condition) is not bool_:
             raise TypeError(f"invalid entry {k} in condlist: should be boolean ndarray")
     element = common_type([kind_of(v) for v in (*choices, default)])
-    nodes = broadcast_together([to_node(c) for c in conditions] + [to_node(v, element) for v in (*choices, default)])
+    values = [to_node(wrapped_integer(v, element), element) for v in (*choices, default)]
+    nodes = broadcast_together([to_node(c) for c in conditions] + values)
     result = nodes[-1]
     for condition, choice in reversed(list(zip(nodes[: len(conditions)], nodes[len(conditions) : -1], strict=True))):
         result = ops.select(condition, choice, result)

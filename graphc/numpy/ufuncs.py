@@ -13,6 +13,7 @@ import numpy as np
 from graphc import ops
 from graphc.ir import Builder, Node
 from graphc.ops.control import while_loop
+from graphc.ops.elementary import log_of_sum
 from graphc.tracing import LEFT_OUT, METHODS, UFUNCS, Tracer, is_weak_scalar, operate, to_node, wrap
 from graphc.types import DType, TensorType, bf16, bool_, dtype, f16, f32, f64, i32, i64, u8, u64
 
@@ -88,26 +89,10 @@ def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
     return through
 
 
-def log_of_sum(
-    x: Node, y: Node, exponential: Callable[[Node], Node], log_one_plus: Callable[[Node], Node]
-) -> Node:
-    """The larger one, plus the logarithm of 1 + e^-distance. Right in every derivative, also for x = y.
-
-    Equal infinities give themselves; all of the cotangent is then the first one's.
-    """
-    zero = ops.zeros(x.type)
-    distance = ops.sub(y, x)
-    distance = ops.select(ops.bit_and(ops.isnan(distance), ops.eq(x, y)), zero, distance)
-    above = ops.gt(distance, zero)
-    upper = ops.add(y, log_one_plus(exponential(ops.neg(ops.select(above, distance, zero)))))
-    lower = ops.add(x, log_one_plus(exponential(ops.select(above, zero, distance))))
-    return ops.select(above, upper, lower)
-
-
 @in_float32
 def logaddexp(x: Node, y: Node) -> Node:
     """log(e^x + e^y)"""
-    return log_of_sum(x, y, ops.exp, ops.log1p)
+    return ops.logaddexp(x, y)
 
 
 @in_float32

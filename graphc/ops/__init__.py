@@ -16,7 +16,7 @@ from graphc.ops.complex import (
 from graphc.ops.contraction import dot, matmul
 from graphc.ops.cumulative import cummax, cummin, cumprod, cumsum, recurrence
 from graphc.ops.elementary import (
-    acos, acosh, asin, asinh, atan, atanh, bitcast, cbrt, cosh, exp2, fmod, log2, log10, sinh, tan,
+    acos, acosh, asin, asinh, atan, atanh, bitcast, cbrt, cosh, exp2, fmod, log2, log10, logaddexp, sinh, tan,
 )  # fmt: skip
 from graphc.ops.decompositions import (
     diagonal, diagonal_matrix, eigh, eigvalsh, identity, lu, qr, safe_reciprocal, svd, svdvals,
@@ -47,7 +47,7 @@ __all__ = [
     "diagonal", "diagonal_matrix", "div", "dot", "dynamic_slice", "dynamic_update_slice", "eigh", "eigvalsh", "eq",
     "erf", "exp", "exp2", "expand", "expm1", "floor", "floor_divide", "fmod", "full", "gather", "ge", "gt",
     "identity", "imag", "integer_pow", "inverse", "iota", "isfinite", "isnan", "item", "items", "le", "like", "log",
-    "log10", "log1p", "log2", "lt", "lu", "matmul", "maximum", "mean", "minimum", "move_axis", "mul", "ne", "neg",
+    "log10", "log1p", "log2", "logaddexp", "lt", "lu", "matmul", "maximum", "mean", "minimum", "move_axis", "mul", "ne", "neg",
     "nonsingular", "over_i", "pad", "pinv", "pow_", "qr", "random_bits", "real", "recurrence", "reduce_and",
     "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "reduce_window", "remainder", "reshape",
     "reshape_to", "rint", "rsqrt", "safe_reciprocal", "scatter", "select", "shift_left", "shift_right", "sigmoid",

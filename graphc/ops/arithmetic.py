@@ -40,7 +40,8 @@ def keep_dtype(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def evaluate(*xs: Any, **attrs: Any) -> Any:
-        return np.asarray(function(*xs, **attrs), dtype=xs[0].dtype)
+        value, element = function(*xs, **attrs), xs[0].dtype
+        return value if type(value) is np.ndarray and value.dtype is element else np.asarray(value, dtype=element)
 
     return evaluate
 

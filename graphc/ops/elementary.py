@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import GraphError, Node, Op
-from graphc.ops.arithmetic import add, div, keep_dtype, like, mul, neg, rint, sqrt, sub
-from graphc.ops.base import elementwise, same_type
+from graphc.ops.arithmetic import add, bit_and, div, eq, exp, gt, isnan, keep_dtype, like, log1p, mul, neg
+from graphc.ops.arithmetic import rint, select, sigmoid, sqrt, sub
+from graphc.ops.base import elementwise, same_type, zeros
 from graphc.types import DType, TensorType, Type, dtype
 
 Partial = Callable[..., Node]
@@ -30,6 +31,43 @@ log2 = _function("log2", np.log2, lambda g, o, x: div(g, mul(x, like(x, math.log
 log10 = _function("log10", np.log10, lambda g, o, x: div(g, mul(x, like(x, math.log(10)))))
 #: The derivative at 0 is infinite.
 cbrt = _function("cbrt", np.cbrt, lambda g, o, x: div(mul(g, like(o, 1 / 3)), mul(o, o)))
+
+
+def log_of_sum(
+    x: Node, y: Node, exponential: Callable[[Node], Node], log_one_plus: Callable[[Node], Node]
+) -> Node:
+    """The larger one, plus the logarithm of 1 + e^-distance. Right in every derivative, also for x = y.
+
+    Equal infinities give themselves; all of the cotangent is then the first one's.
+    """
+    zero = zeros(x.type)
+    distance = sub(y, x)
+    distance = select(_equal_infinities(distance, x, y), zero, distance)
+    above = gt(distance, zero)
+    upper = add(y, log_one_plus(exponential(neg(select(above, distance, zero)))))
+    lower = add(x, log_one_plus(exponential(select(above, zero, distance))))
+    return select(above, upper, lower)
+
+
+def _equal_infinities(distance: Node, x: Node, y: Node) -> Node:
+    return bit_and(isnan(distance), eq(x, y))
+
+
+def _share(mine: Node, other: Node, of_infinities: float) -> Node:
+    """e^mine / (e^mine + e^other); of equal infinities the sigmoid of ``of_infinities``."""
+    distance = sub(mine, other)
+    return sigmoid(select(_equal_infinities(distance, mine, other), like(distance, of_infinities), distance))
+
+
+#: log(e^x + e^y). Of equal infinities the first one has all of the cotangent.
+logaddexp = elementwise(
+    "logaddexp",
+    None,
+    keep_dtype(np.logaddexp),
+    (lambda g, o, x, y: mul(g, _share(x, y, math.inf)), lambda g, o, x, y: mul(g, _share(y, x, -math.inf))),
+    same_type("logaddexp", "f"),
+    expand=lambda x, y: log_of_sum(x, y, exp, log1p),
+)
 
 # ------------------------------------------------------------------------------------------------ angles
 

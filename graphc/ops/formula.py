@@ -164,7 +164,10 @@ def expansion(formula: Callable[..., Real], wide: bool = True) -> Callable[..., 
 
 
 def evaluation(expand: Callable[..., Node]) -> Callable[..., Any]:
-    """The meaning of an op by its expansion, run by the interpreter; the graph is made once per types and attributes."""
+    """The meaning of an op by its expansion, run by the interpreter; the graph is made once per types and attributes.
+
+    A formula without sums is expanded for scalars: NumPy's functions take tensors of any shape in their place.
+    """
 
     @functools.lru_cache(maxsize=256)
     def graph_of(types: tuple[TensorType, ...], attrs: tuple[tuple[str, Any], ...]) -> Graph:
@@ -176,9 +179,12 @@ def evaluation(expand: Callable[..., Node]) -> Callable[..., Any]:
         from graphc.interpreter import evaluate as run
 
         given = [np.asarray(x) for x in arrays]
-        types = tuple([TensorType(dtype(x.dtype), x.shape) for x in given])
-        with np.errstate(all="ignore"):
-            return run(graph_of(types, tuple(sorted(attrs.items()))), given)[0]
+        items = tuple(sorted(attrs.items()))
+        graph = graph_of(tuple([TensorType(dtype(x.dtype), ()) for x in given]), items)
+        if any([node.op.kind not in ("input", "constant", "elementwise") for node in graph.nodes]):
+            graph = graph_of(tuple([TensorType(dtype(x.dtype), x.shape) for x in given]), items)
+        (result,) = run(graph, given)
+        return result if result.shape == given[0].shape else np.broadcast_to(result, given[0].shape)
 
     return evaluate
 

@@ -26,8 +26,15 @@ def _broadcast_type(x: TensorType, shape: tuple[int, ...], axes: tuple[int, ...]
 
 
 def _broadcast_eval(x: np.ndarray, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
-    expanded = np.asarray(x).reshape([shape[k] if k in axes else 1 for k in range(len(shape))])
-    return np.broadcast_to(expanded, shape)
+    expanded = np.asarray(x).reshape([n if k in axes else 1 for k, n in enumerate(shape)]) if axes else x
+    if math.prod(shape) > SMALL:
+        return np.broadcast_to(expanded, shape)
+    result = np.empty(shape, x.dtype)  # sooner written than described
+    result[...] = expanded
+    return result
+
+
+SMALL = 1024
 
 
 def _broadcast_vjp(ct: Node, out: Node, x: Node, shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[Node]:
@@ -180,7 +187,8 @@ def _pad_type(x: TensorType, fill: TensorType, shape: Any, start: Any, step: Any
 
 
 def _pad_eval(x: np.ndarray, fill: np.ndarray, shape: Any, start: Any, step: Any) -> np.ndarray:
-    result = np.full(shape, fill, dtype=x.dtype)
+    result = np.empty(shape, x.dtype)
+    result[...] = fill
     result[_window(start, x.shape, step)] = x
     return result
 
@@ -192,14 +200,21 @@ def _covered(x: TensorType, **attrs: Any) -> Node:
     return pad(full(TensorType(bool_, x.shape), True), const(False), **attrs)
 
 
-def _pad_vjp(ct: Node, out: Node, x: Node, fill: Node, **attrs: Any) -> tuple[Node, Node]:
+def _padded_vjp(ct: Node, out: Node, x: Node, fill: Node, **attrs: Any) -> Node:
+    return slice_(ct, start=attrs["start"], size=x.type.shape, step=attrs["step"])
+
+
+def _fill_vjp(ct: Node, out: Node, x: Node, fill: Node, **attrs: Any) -> Node:
     from graphc.ops.arithmetic import select
     from graphc.ops.base import zeros
     from graphc.ops.reduction import reduce_sum
 
     around = select(_covered(x.type, **attrs), zeros(ct.type), ct)
-    mine = slice_(ct, start=attrs["start"], size=x.type.shape, step=attrs["step"])
-    return mine, reduce_sum(around, axes=tuple(range(ct.type.ndim)))
+    return reduce_sum(around, axes=tuple(range(ct.type.ndim)))
+
+
+def _pad_vjp(*args: Node, **attrs: Any) -> tuple[Node, Node]:
+    return _padded_vjp(*args, **attrs), _fill_vjp(*args, **attrs)
 
 
 def _pad_jvp(tangents: Sequence[Node | None], out: Node, x: Node, fill: Node, **attrs: Any) -> Node | None:
@@ -223,7 +238,18 @@ def _pad_batch(size: int, flags: Sequence[bool], x: Node, fill: Node, shape: Any
 
 
 #: ``pad(x, fill, shape=, start=, step=)``: x placed at ``start + i*step`` in a tensor of ``shape`` full of ``fill``.
-pad: Op = define(Op("pad", "movement", infer=_pad_type, eval=_pad_eval, vjp=_pad_vjp, jvp=_pad_jvp, batch=_pad_batch))
+pad: Op = define(
+    Op(
+        "pad",
+        "movement",
+        infer=_pad_type,
+        eval=_pad_eval,
+        vjp=_pad_vjp,
+        jvp=_pad_jvp,
+        batch=_pad_batch,
+        partials=(_padded_vjp, _fill_vjp),
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------ concatenate

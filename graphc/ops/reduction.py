@@ -70,7 +70,7 @@ def _reduction(name: str, kinds: str, function: Callable[..., Any], combine: str
 reduce_sum: Op = _reduction(
     "reduce_sum",
     "iufc",
-    np.sum,
+    np.add.reduce,
     "{0} + {1}",
     lambda t: 0,
     vjp=lambda ct, out, x, axes: (expand(ct, x, axes),),
@@ -155,8 +155,8 @@ def highest(t: DType) -> Any:
     return np.inf if t.is_float else True if t is bool_ else int(np.iinfo(t.numpy).max)
 
 
-reduce_max = _reduction("reduce_max", "biuf", np.max, "maximum({0}, {1})", lowest, vjp=_winner_vjp, jvp=_winner_jvp)
-reduce_min = _reduction("reduce_min", "biuf", np.min, "minimum({0}, {1})", highest, vjp=_winner_vjp, jvp=_winner_jvp)
+reduce_max = _reduction("reduce_max", "biuf", np.maximum.reduce, "maximum({0}, {1})", lowest, vjp=_winner_vjp, jvp=_winner_jvp)
+reduce_min = _reduction("reduce_min", "biuf", np.minimum.reduce, "minimum({0}, {1})", highest, vjp=_winner_vjp, jvp=_winner_jvp)
 reduce_and = _reduction("reduce_and", "b", np.all, "{0} & {1}", lambda t: True)
 reduce_or = _reduction("reduce_or", "b", np.any, "{0} | {1}", lambda t: False)
 
