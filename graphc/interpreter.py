@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import Graph, GraphError, Node
-from graphc.types import TensorType, Type
+from graphc.types import TensorType, Type, f32, f64
 
 #: Movement ops whose NumPy meaning is a view.
 VIEWS = frozenset({"transpose", "slice", "broadcast_to", "reshape"})
@@ -106,6 +106,14 @@ NO_ATTRIBUTES: dict[str, Any] = {}
 Step = tuple[Node, Callable[..., Any], list[int], dict[str, Any], int, int, list[int]]
 
 
+def evaluation(node: Node) -> Callable[..., Any]:
+    """``eval`` of the op; of one that is a ufunc of NumPy's on f32 or f64, whose type that keeps, the ufunc itself."""
+    function = node.op.eval
+    ufunc = getattr(function, "on_floats", None)
+    plain = type(ufunc) is np.ufunc and (node.type.dtype is f64 or node.type.dtype is f32)
+    return ufunc if plain and not node.attrs else function
+
+
 class Program:
     """A graph as steps over numbered slots: inputs first. ``dying`` slots of a step are emptied after it."""
 
@@ -125,7 +133,7 @@ class Program:
                 continue
             layout = VIEW if op.name in VIEWS else WHOLE if op.kind in WHOLE_KINDS else STRIDED
             attrs = dict(node.attrs) if node.attrs else NO_ATTRIBUTES
-            steps.append((node, op.eval, [slot[i] for i in node.inputs], attrs, place, layout, []))
+            steps.append((node, evaluation(node), [slot[i] for i in node.inputs], attrs, place, layout, []))
         self.outputs = [slot[o] for o in graph.outputs]
         self.size = len(slot)
         self.steps = steps

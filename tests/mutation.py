@@ -40,6 +40,7 @@ MORE_TESTS = {
     "linalg": ["tests/test_numpy_linalg.py"],
     "arithmetic": ["tests/test_numpy_ufuncs.py", "tests/test_complex.py"],
     "special": ["tests/test_special.py"],
+    "reduction": ["tests/test_nn.py"],
     "elementary": ["tests/test_numpy_ufuncs.py"],
 }
 #: What of TESTS a survivor meets first.

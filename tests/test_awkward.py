@@ -271,8 +271,9 @@ def test_a_factor_of_zero_has_a_slope(f: Any, args: Any) -> None:
 
 # ------------------------------------------------------------------------------------------------ ties and corners
 
-#: Extremes share a tie equally. Sorting follows the stable permutation, so does the median of it. abs and sign are flat at 0, and
-#: so is every norm, also those of matrices; a deviation of equal numbers is 0. A bound of clip that is met shares with the operand.
+#: Extremes share a tie equally. Sorting follows the stable permutation, so does the median of it. abs and sign are flat at 0,
+#: and so is every norm, also those of matrices; a deviation of equal numbers is 0. A bound of clip that is met shares with the
+#: operand.
 CORNERS: list[Point] = [
     ("abs", np.abs, ([0, -1],), ([0, -1],), ([0, 0],)),
     ("sign", np.sign, ([0, 2],), ([0, 0],), ([0, 0],)),
@@ -317,8 +318,8 @@ CORNERS: list[Point] = [
     ("fmod at a multiple", np.fmod, ([6, -7], [3, 3]), ([1, 1], [-2, 2]), ([0, 0],) * 2),
     ("floor_divide", np.floor_divide, ([6, 5], [3, 3]), ([0, 0], [0, 0]), ([0, 0],) * 2),
     ("unwrap", np.unwrap, ([0, 4, 3 * np.pi],), ([1, 1, 1],), ([0, 0, 0],)),
-    ("interp at nodes has the slope to the right, 0 outside", lambda x, y: np.interp(x, [0.0, 1, 2], y), ([0, 1, 2, 3, -1], [1, 3, 2]),
-     ([2, -1, -1, 0, 0], [2, 1, 2]), None),
+    ("interp at nodes has the slope to the right, 0 outside", lambda x, y: np.interp(x, [0.0, 1, 2], y),
+     ([0, 1, 2, 3, -1], [1, 3, 2]), ([2, -1, -1, 0, 0], [2, 1, 2]), None),
     ("cast to integers", lambda x: x.astype(int) * x, ([2.5],), ([2],), ([0],)),
     ("stop_gradient", lambda x: x * graphc.stop_gradient(x), ([3],), ([3],), ([0],)),
 ]  # fmt: skip
@@ -419,6 +420,20 @@ def test_indices_compiled() -> None:
     check_compiled(INDICES)
 
 
+@pytest.mark.parametrize("places", [[0, 0, -1], [1]])
+def test_complex_products_at_indices(places: list[int]) -> None:
+    """Complex scatters multiply by the product of the updates of a place, zeros and a place alone included."""
+    x, u = np.array([1 + 2j, -1j, 3.0]), np.array([2 - 1j, 0.5 + 1j, -2j])[: len(places)]
+
+    def f(x: Any, u: Any) -> Any:
+        y = x.copy()
+        np.multiply.at(y, np.array(places), u)
+        return y
+
+    np.testing.assert_allclose(graphc.compile(f)(x, u), f(x, u), rtol=1e-14)
+    np.testing.assert_allclose(graphc.compile(f)(x, u * 0), f(x, u * 0), rtol=1e-14)
+
+
 # ------------------------------------------------------------------------------------------------ linear algebra
 
 SINGULAR = [[1.0, 2], [2, 4]]
@@ -455,7 +470,8 @@ EMPTY: list[Point] = [
         ("cummax", lambda x: np.maximum.accumulate(x, axis=1), (2, 0)), ("det", np.linalg.det, (0, 0)),
         ("matmul over nothing", np.matmul, (2, 0), (0, 3)), ("matmul of no rows", np.matmul, (0, 2), (2, 3)),
         ("gather", lambda x: x[np.zeros(0, int)], (3,)), ("concatenate", lambda x: np.concatenate([x, x]), (0,)),
-        ("logsumexp", lambda x: special.logsumexp(x, axis=0), (2, 0)), ("diff", np.diff, (1,)), ("einsum", lambda x: np.einsum("ij->i", x), (2, 0)),
+        ("logsumexp", lambda x: special.logsumexp(x, axis=0), (2, 0)), ("diff", np.diff, (1,)),
+        ("einsum", lambda x: np.einsum("ij->i", x), (2, 0)),
     )
 ]  # fmt: skip
 
@@ -520,7 +536,8 @@ def test_broadcasting_of_every_pair_of_shapes(ufunc: np.ufunc) -> None:
         for have, want, operand in zip(found, wide, (x, y), strict=True):
             assert have.shape == operand.shape and have.dtype == operand.dtype
             np.testing.assert_allclose(have, unbroadcast(np.asarray(want), operand.shape), rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(forward, sum(np.sum(g * a) for g, a in zip(found, (x, y), strict=True)), rtol=1e-10, atol=1e-12)
+        along = sum(np.sum(g * a) for g, a in zip(found, (x, y), strict=True))
+        np.testing.assert_allclose(forward, along, rtol=1e-10, atol=1e-12)
 
 
 # ------------------------------------------------------------------------------------------------ integers and bools

@@ -27,6 +27,7 @@ from graphc.numpy import (  # noqa: F401  (they fill the tables of what is trace
     elementwise,
     flat,
     generalized,
+    histograms,
     indexing,
     joining,
     left_out,

@@ -43,6 +43,7 @@ def keep_dtype(function: Callable[..., Any]) -> Callable[..., Any]:
         value, element = function(*xs, **attrs), xs[0].dtype
         return value if type(value) is np.ndarray and value.dtype is element else np.asarray(value, dtype=element)
 
+    evaluate.on_floats = function  # type: ignore[attr-defined]  # what is enough where NumPy keeps the type
     return evaluate
 
 

@@ -253,4 +253,11 @@ CASES = [
         ),
         integers(2, 3, high=256).astype("u1"),
     ),
+    case(
+        "np.lib.stride_tricks.sliding_window_view",
+        lambda x: np.lib.stride_tricks.sliding_window_view(x, (2, 3), axis=(0, -1)).sum(-1),
+        floats(4, 5),
+    ),
+    case("np.lib.stride_tricks.sliding_window_view", lambda x: np.lib.stride_tricks.sliding_window_view(x, 17), floats(20)),
+    case("np.einsum", lambda x: np.einsum(x, [0, 1], x, [2, 1], [2, 0]), floats(3, 4)),
 ]
