@@ -111,7 +111,7 @@ def evaluation(node: Node) -> Callable[..., Any]:
     function = node.op.eval
     ufunc = getattr(function, "on_floats", None)
     plain = type(ufunc) is np.ufunc and (node.type.dtype is f64 or node.type.dtype is f32)
-    return ufunc if plain and not node.attrs else function
+    return ufunc if ufunc is not None and plain and not node.attrs else function
 
 
 class Program:

@@ -527,7 +527,7 @@ def tables(w: Writer, name: str) -> str:
     return f"{name} = " + w.pick(
         f"np.histogram({x}, bins=[-2.0, -0.5, 0.5, 2.0])[0]", f"np.histogram({x}, 3, range=(-1, 1), weights={x})[0]",
         f"np.interp({x} * 0.93 + 0.017, np.sort({y}), {y})", f"np.searchsorted(np.sort({y}), {x})",
-        f"np.polyfit({x}, {x} ** 2, 2)",
+        f"np.polyfit(np.arange(6.0), np.resize({x}, 6), 2)",
         f"np.stack(np.meshgrid({x}, {y}, indexing='ij')).sum(0)", f"np.einsum('i,j->ij', {x}, {y})", f"np.cov({x}, {x} ** 2)",
         f"np.linspace({x}[0], {x}[-1], 4)", f"np.cross({x}[:3], {x}[:3][::-1])", f"np.polyval({x}, 0.3)", f"np.ediff1d({x})",
         f"np.convolve({x}, {y}, 'same')", f"np.corrcoef({x}, np.sin({x}))", f"np.trapezoid({x}, np.sort({x}))",

@@ -205,13 +205,14 @@ def test_an_infinite_slope_that_is_taken_stays() -> None:
 
 # ------------------------------------------------------------------------------------------------ products and powers
 
-#: A product of zeros has the product of the others as its slope. x**0 is 1 everywhere, 0**y is flat for y >= 0 (not differentiable
+#: A product of zeros has the product of the others as its slope. x**0 is 1 everywhere, 0**y is flat for y >= 0 (it has no slope
 #: by y below 0), and by a base of 0 the slope is that of the power rule: infinite for exponents between 0 and 1.
 POWERS: list[Point] = [
     ("one zero", np.prod, ([0, 2, 3],), ([6, 0, 0],), ([5, 3, 2],)),
     ("two zeros", np.prod, ([0, 2, 0],), ([0, 0, 0],), ([2, 0, 2],)),
     ("three zeros", np.prod, ([0, 0, 0],), ([0, 0, 0],), ([0, 0, 0],)),
-    ("along axis 1", lambda x: np.prod(x, axis=1), ([[0, 2, 0], [1, 0, 3]],), ([[0, 0, 0], [0, 3, 0]],), ([[2, 0, 2], [3, 4, 1]],)),
+    ("along axis 1", lambda x: np.prod(x, axis=1), ([[0, 2, 0], [1, 0, 3]],), ([[0, 0, 0], [0, 3, 0]],),
+     ([[2, 0, 2], [3, 4, 1]],)),
     ("along both", lambda x: np.prod(x, axis=(0, 1)), ([[0, 2], [1, 3]],), ([[6, 0], [0, 0]],), ([[11, 3], [6, 2]],)),
     ("prod where=", lambda x: np.prod(x, where=x > 0), ([0, 4, 3],), ([0, 3, 4],), ([0, 1, 1],)),
     ("cumprod", np.cumprod, ([0, 2, 0],), ([3, 0, 0],), ([3, 1, 2],)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections import namedtuple
 from collections.abc import Callable
@@ -24,12 +25,15 @@ from graphc import (
     jacobian,
     jacrev,
     jvp,
+    ops,
     stop_gradient,
     value_and_grad,
     vjp,
     vmap,
 )
-from graphc.ir import Graph
+from graphc.autodiff import vjp_nodes
+from graphc.ir import Builder, Graph
+from graphc.types import TensorType, f64
 from graphc.verifier import verify
 
 X = np.random.default_rng(0).normal(size=(2, 3))
@@ -636,3 +640,32 @@ def test_check_grads_finds_mistakes() -> None:
         check_grads(lambda x: x, (3.0,), modes=("forward",))
     check_grads(lambda p, k: p["w"][k] * 2, ({"w": V}, np.array([0, 2])), order=2)
     check_grads(lambda x: np.exp(x), (np.ones(3, np.float32),), order=2)
+
+
+def test_the_collector_is_as_before_after_a_transform() -> None:
+    """It is paused meanwhile, also where the function raises, and left alone where it was off."""
+
+    def fails(x: Any) -> Any:
+        assert not gc.isenabled()
+        raise ZeroDivisionError
+
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            with pytest.raises(ZeroDivisionError):
+                grad(fails)(1.0)
+            assert gc.isenabled() == enabled
+        finally:
+            gc.enable()
+
+
+def test_cotangents_that_nobody_asks_for_are_not_made() -> None:
+    for op in (ops.div, ops.matmul):
+        with Builder() as builder:
+            x, y = (builder.input(name, TensorType(f64, (2, 2))) for name in "xy")
+            product = op(x, y)
+            before = set(builder._interned.values())
+            (found,) = vjp_nodes([product], [x], [x])
+            graph = builder.graph([found])  # type: ignore[list-item]
+            made = set(builder._interned.values()) - before
+        assert made == set(graph.nodes) - {x, y, product}

@@ -252,6 +252,8 @@ def piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **kw: Any) -> Tr
             f"with {len(conditions)} condition(s), either {len(conditions)} or {len(conditions) + 1} functions are expected"
         )
     y = wrap(ops.zeros(t._node.type))
+    if not t.size:
+        return y
     for condition, function in zip(conditions, functions, strict=True):
         mask = broadcast_to(condition, t.shape)
         if callable(function):
