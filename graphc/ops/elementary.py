@@ -12,8 +12,25 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import GraphError, Node, Op
-from graphc.ops.arithmetic import add, bit_and, div, eq, exp, gt, isnan, keep_dtype, like, log1p, mul, neg
-from graphc.ops.arithmetic import rint, select, sigmoid, sqrt, sub
+from graphc.ops.arithmetic import (
+    add,
+    bit_and,
+    div,
+    eq,
+    exp,
+    gt,
+    isnan,
+    keep_dtype,
+    like,
+    log1p,
+    mul,
+    neg,
+    rint,
+    select,
+    sigmoid,
+    sqrt,
+    sub,
+)
 from graphc.ops.base import elementwise, same_type, zeros
 from graphc.types import DType, TensorType, Type, dtype
 
