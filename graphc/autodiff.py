@@ -13,9 +13,8 @@ from contextlib import contextmanager
 
 from graphc.cotangents import parts_of, summed
 from graphc.ir import Builder, Graph, GraphError, Node, current_builder, inline, topological
-from graphc.ops.arithmetic import add, bit_not, bit_or, cast, select
-from graphc.ops.base import add_all, batched_operands, const, constant_value, zeros
-from graphc.ops.movement import pad, reshape_to, slice_
+from graphc.ops.arithmetic import add
+from graphc.ops.base import add_all, batched_operands, zeros
 from graphc.ops.structure import item
 from graphc.types import TensorType, TupleType
 

@@ -14,9 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: graphc core from the bottom up: at its top level a module imports only from what stands before it.
 ORDER = (
-    "types", "config", "looking", "remarks", "collecting", "ir", "location", "tree", "ops", "interpreter", "cotangents", "autodiff", "text",
-    "storage", "verifier", "drawing", "leaks", "generators", "promotion", "tracers", "tracing", "lifting", "transforms", "control",
-    "numpy", "scipy", "optim", "random", "checking", "nn", "calling", "executable", "saving", "driver", "training", "loading",
+    "types", "config", "looking", "remarks", "collecting", "ir", "location", "tree", "ops", "interpreter",
+    "cotangents", "autodiff", "text", "storage", "verifier", "drawing", "leaks", "generators", "promotion",
+    "tracers", "tracing", "lifting", "transforms", "control", "numpy", "scipy", "optim", "random", "checking", "nn",
+    "calling", "executable", "saving", "driver", "training", "loading",
 )  # fmt: skip
 #: Modules of the driver: they reach into passes and backends, inside functions.
 DRIVER = {"driver", "training", "executable", "saving", "loading", "calling", "looking"}
