@@ -674,7 +674,7 @@ def compare(
     return clear
 
 
-def check(seed: int, cpu: bool = True, gradient: bool = True) -> dict[str, int]:
+def check(seed: int, cpu: bool = True) -> dict[str, int]:
     """Hold program ``seed`` against NumPy: values and gradients. Returns what was checked. Raises Mismatch."""
     import graphc
     from graphc.interpreter import evaluate
@@ -685,16 +685,18 @@ def check(seed: int, cpu: bool = True, gradient: bool = True) -> dict[str, int]:
     single = arguments[0].dtype == np.float32
     narrow = single or "float32" in program.source
     unit, small = (2e-4, 1e-6) if narrow else (1e-10, 1e-14)
+
+    def values_moved() -> list[np.ndarray]:
+        return sensitivity(function, arguments, small, program)
+
     want = call(function, arguments)
-    graph = graphc.trace(function, *arguments)
-    reference = evaluate(graph, list(arguments))
-    if not compare("reference", reference, want, unit, lambda: sensitivity(function, arguments, small, program)):
+    reference = evaluate(graphc.trace(function, *arguments), list(arguments))
+    if not compare("reference", reference, want, unit, values_moved):
         done["ill-conditioned"] = 1
-    if cpu:
-        compiled = [np.asarray(v) for v in graphc.compile(function)(*arguments)]
-        compare("cpu", compiled, reference, unit, lambda: sensitivity(function, arguments, small, program))
     floats = [k for k, v in enumerate(want) if v.dtype.kind == "f"]
-    if not gradient or not floats or single:
+    if not floats or single:
+        if cpu:
+            compare("cpu", list(map(np.asarray, graphc.compile(function)(*arguments))), reference, unit, values_moved)
         return done
 
     def loss(*xs: Any) -> Any:
@@ -706,29 +708,37 @@ def check(seed: int, cpu: bool = True, gradient: bool = True) -> dict[str, int]:
     traced = graphc.trace(lambda *xs: tuple(derivative(*xs)), *arguments)
     found = evaluate(traced, list(arguments))
     direction = [np.random.default_rng(k).normal(size=arguments[k].shape) for k in wrt]
-    slope = float(sum((g * d).sum() for g, d in zip(found, direction, strict=True)))
     estimates = [difference(loss, arguments, wrt, direction, h) for h in (1e-4, 5e-5, 1e-6)]
-    spread = max(estimates) - min(estimates)
-    scale = max(1.0, *map(abs, estimates))
-    if narrow or not np.isfinite(estimates).all() or spread > 1e-5 * scale:
+    if narrow or not smooth(estimates):
         done["not smooth"] = 1
     else:
-        size = sum(float(np.abs(g * d).sum()) for g, d in zip(found, direction, strict=True))
-        if not abs(slope - estimates[0]) <= 1e-4 * max(scale, 1e-6 * size) + 10 * spread:
-            raise Mismatch(f"gradient: {slope} along a direction, differences give {estimates}")
+        check_slope(found, direction, estimates)
         done["gradients"] = 1
     if cpu:
-        run = graphc.compile(lambda *xs: tuple(derivative(*xs)))
-        mine = [np.asarray(v) for v in run(*arguments)]
+        both = graphc.compile(lambda *xs: (*function(*xs), *derivative(*xs)))
+        compiled = list(map(np.asarray, both(*arguments)))
 
         def gradient_moved() -> list[np.ndarray]:
-            def again(*xs: Any) -> Any:
-                return evaluate(traced, [np.asarray(x) for x in xs])
+            return sensitivity(lambda *xs: evaluate(traced, list(map(np.asarray, xs))), arguments, small)
 
-            return sensitivity(again, arguments, small)
-
-        compare("cpu gradient", mine, found, unit, gradient_moved)
+        compare("cpu", compiled[: len(want)], reference, unit, values_moved)
+        compare("cpu gradient", compiled[len(want) :], found, unit, gradient_moved)
     return done
+
+
+def smooth(estimates: Sequence[float]) -> bool:
+    """Whether differences of several widths agree: they straddle no kink."""
+    spread = max(estimates) - min(estimates)
+    return bool(np.isfinite(estimates).all() and spread <= 1e-5 * max(1.0, *map(abs, estimates)))
+
+
+def check_slope(found: Sequence[np.ndarray], direction: Sequence[np.ndarray], estimates: Sequence[float]) -> None:
+    """Raise Mismatch where a gradient does not give the slope that differences give."""
+    products = [g * d for g, d in zip(found, direction, strict=True)]
+    slope, size = (sum(float(part.sum()) for part in parts) for parts in (products, map(np.abs, products)))
+    room = 1e-4 * max(1.0, *map(abs, estimates), 1e-6 * size) + 10 * (max(estimates) - min(estimates))
+    if not abs(slope - estimates[0]) <= room:
+        raise Mismatch(f"gradient: {slope} along a direction, differences give {estimates}")
 
 
 def difference(loss: Any, arguments: Sequence[Any], wrt: Sequence[int], direction: Sequence[np.ndarray], h: float) -> float:
