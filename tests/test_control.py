@@ -18,12 +18,18 @@ from graphc import (
     hessian,
     jacfwd,
     jvp,
+    ops,
     scan,
     switch,
     value_and_grad,
     vmap,
     while_loop,
 )
+from graphc.autodiff import vjp_graph
+from graphc.interpreter import evaluate
+from graphc.ir import Builder
+from graphc.ops.control import call
+from graphc.types import TensorType, f64
 from graphc.verifier import verify
 
 X = np.random.default_rng(0).normal(size=(4, 3))
@@ -361,3 +367,24 @@ def test_lines_and_adjoints_of_bodies() -> None:
     ][:1]
     assert product.type == graphc.types.TensorType(graphc.types.f64, ())
     assert {order for order, _, _ in graph.adjoints} == {1}
+
+
+# ------------------------------------------------------------------------------------------------ call
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_a_call_without_a_rule_has_the_derivative_of_its_body(same: bool) -> None:
+    """Also where it is given one node twice."""
+    with Builder("product") as builder:
+        x, y = (builder.input(name, TensorType(f64, (3,))) for name in "xy")
+        body = builder.graph([ops.mul(ops.sin(x), y)])
+    with Builder("f") as builder:
+        x, y = (builder.input(name, TensorType(f64, (3,))) for name in "xy")
+        (result,) = ops.items(call(x, x if same else y, body=body, name="product", vjp=None, custom=False))
+        graph = builder.graph([result])
+    a, b, ct = X[0], X[1], X[2]
+    found = evaluate(vjp_graph(graph, [0, 1]), [a, b, ct])
+    if same:
+        close(found, [ct * (np.cos(a) * a + np.sin(a)), np.zeros(3)])
+    else:
+        close(found, [ct * np.cos(a) * b, ct * np.sin(a)])
