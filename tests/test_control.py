@@ -201,9 +201,9 @@ def test_a_carry_that_changes_is_refused() -> None:
         ),
         (lambda: switch(1.5, [lambda: X]), "the index of switch must be an integer scalar, not f64"),
     ]
-    for call, message in cases:
+    for attempt, message in cases:
         with pytest.raises(TypeError, match=message):
-            call()
+            attempt()
     for call, message in (
         (lambda: scan(lambda c, x: (c, x), 0.0), "without xs give length="),
         (
