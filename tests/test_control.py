@@ -204,7 +204,7 @@ def test_a_carry_that_changes_is_refused() -> None:
     for attempt, message in cases:
         with pytest.raises(TypeError, match=message):
             attempt()
-    for call, message in (
+    for attempt, message in (
         (lambda: scan(lambda c, x: (c, x), 0.0), "without xs give length="),
         (
             lambda: scan(lambda c, x: (c, x), 0.0, (np.ones(2), np.ones(3))),
@@ -215,7 +215,7 @@ def test_a_carry_that_changes_is_refused() -> None:
         (lambda: switch(0, []), "at least one branch"),
     ):
         with pytest.raises(ValueError, match=message):
-            call()
+            attempt()
 
 
 # ------------------------------------------------------------------------------------------------ fori_loop, while_loop
