@@ -7,11 +7,24 @@ everything else that is loaded: beside Numba that took as long as the work itsel
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_paused = threading.Lock()  # held by the one who paused it
+_paused = threading.Lock()  # held by the thread that paused it
+_owner = 0  # that thread
+
+
+def _after_fork() -> None:
+    """A child has one thread: what another one had paused goes on."""
+    if _paused.locked() and _owner != threading.get_ident():
+        gc.enable()
+        _paused.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextmanager
@@ -24,9 +37,11 @@ def collector_paused() -> Iterator[None]:
     ...     gc.isenabled()
     False
     """
+    global _owner
     if not (gc.isenabled() and _paused.acquire(blocking=False)):
         yield
         return
+    _owner = threading.get_ident()
     gc.disable()
     try:
         yield

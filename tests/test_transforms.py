@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import traced
+from faults import run_script
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -669,3 +671,19 @@ def test_cotangents_that_nobody_asks_for_are_not_made() -> None:
             graph = builder.graph([found])  # type: ignore[list-item]
             made = set(builder._interned.values()) - before
         assert made == set(graph.nodes) - {x, y, product}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_the_collector_runs_in_a_child_of_a_process_that_paused_it() -> None:
+    """Another thread traces while this one forks: the child has no such thread, and its collector runs."""
+    script = (
+        "import gc, os, threading\n"
+        "from graphc.collecting import collector_paused\n"
+        "inside, go = threading.Event(), threading.Event()\n"
+        "def hold():\n    with collector_paused():\n        inside.set(); go.wait()\n"
+        "threading.Thread(target=hold, daemon=True).start(); inside.wait()\n"
+        "before = gc.isenabled(); child = os.fork()\n"
+        "if child == 0:\n    os._exit(int(not gc.isenabled()))\n"
+        "print(before, os.waitpid(child, 0)[1]); go.set()"
+    )
+    assert run_script(script) == "False 0\n"
