@@ -21,7 +21,6 @@ from graphc.ops.base import (
     elementwise,
     full,
     same_type,
-    silent,
     with_batch_axis,
     zeros,
 )
@@ -303,7 +302,7 @@ def _compare(
         check_kind(name, x, kinds)
         return TensorType(bool_, x.shape)
 
-    return elementwise(name, f"{{0}} {symbol} {{1}}", silent(function), (None, None), infer, facts)
+    return elementwise(name, f"{{0}} {symbol} {{1}}", function, (None, None), infer, facts)
 
 
 eq = _compare("eq", "==", np.equal, ("commutative",), "biufc")
@@ -319,7 +318,7 @@ def _predicate(name: str, function: Callable[..., Any]) -> Op:
         check_kind(name, x, "fc")
         return TensorType(bool_, x.shape)
 
-    return elementwise(name, f"{name}({{0}})", silent(function), (None,), infer)
+    return elementwise(name, f"{name}({{0}})", function, (None,), infer)
 
 
 isnan = _predicate("isnan", np.isnan)

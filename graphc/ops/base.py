@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from graphc.ir import INPUT, Array, GraphError, Node, Op, attribute_key, current_builder
 from graphc.types import DType, TensorType, TupleType, Type, bool_
 
@@ -178,16 +176,6 @@ def with_batch_axis(x: Node, size: int) -> Node:
     return broadcast(x, (size, *x.type.shape), tuple(range(1, x.type.ndim + 1)))
 
 
-def silent(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` without NumPy's floating-point warnings: the meaning of an op is its values."""
-
-    def quiet(*args: Any, **kwargs: Any) -> Any:
-        with np.errstate(all="ignore"):
-            return function(*args, **kwargs)
-
-    return quiet
-
-
 def shifted(axes: Sequence[int]) -> tuple[int, ...]:
     """Axes of an operand after a batch axis was put before them."""
     return tuple(a + 1 for a in axes)
@@ -196,5 +184,5 @@ def shifted(axes: Sequence[int]) -> tuple[int, ...]:
 __all__ = [
     "OPS", "Op", "TensorType", "TupleType", "add_all", "batched_operands", "bool_", "check_axes", "check_equal",
     "check_kind", "const", "constant", "constant_value", "define", "elementwise", "full", "linear_jvp", "same_type",
-    "shifted", "silent", "with_batch_axis", "zeros",
+    "shifted", "with_batch_axis", "zeros",
 ]  # fmt: skip

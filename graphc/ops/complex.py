@@ -17,7 +17,7 @@ import numpy as np
 
 from graphc.ir import GraphError, Node, Op
 from graphc.ops.arithmetic import add, convert, div, mul, neg, sqrt, sub
-from graphc.ops.base import check_equal, check_kind, define, elementwise, full, same_type, silent, zeros
+from graphc.ops.base import check_equal, check_kind, define, elementwise, full, same_type, zeros
 from graphc.ops.movement import reshape, slice_
 from graphc.types import TensorType, Type, dtype
 
@@ -108,7 +108,7 @@ conj: Op = define(
         "conj",
         "elementwise",
         infer=same_type("conj", "c"),
-        eval=silent(np.conjugate),
+        eval=np.conjugate,
         vjp=lambda ct, out, z: (conj(ct),),
         jvp=_part_jvp(lambda: conj),
         batch=lambda size, flags, z: conj(z),
@@ -179,7 +179,7 @@ def _function(name: str, function: Callable[..., Any], derivative: Callable[[Nod
     """A holomorphic function; ``derivative(z, f(z))``. Its name has C's leading c: for real operands there are others."""
 
     def evaluate(z: np.ndarray) -> np.ndarray:
-        return np.asarray(silent(function)(z), dtype=z.dtype)
+        return np.asarray(function(z), dtype=z.dtype)
 
     return elementwise(
         name, f"{name}({{0}})", evaluate, (lambda g, o, z: mul(g, derivative(z, o)),), same_type(name, "c")
