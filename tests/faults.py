@@ -77,21 +77,24 @@ def killed_at(n: int, action: Callable[[], object]) -> None:
     action()
 
 
+def forked(action: Callable[[], object]) -> int:
+    """The process number of a child that runs ``action`` and exits with 0 where it comes through, else with 1."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            action()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return child
+
+
 def run_forked(*actions: Callable[[], object]) -> int:
     """Run each action in a process of its own, all at once; 0, or KILLED if one was killed. Anything else fails."""
-    children = []
-    for action in actions:
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                action()
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        children.append(child)
+    children = [forked(action) for action in actions]
     codes = {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children}
     assert codes <= {0, KILLED}, f"exit codes {codes}"
     return max(codes)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import run_script
+from faults import forked, run_script
 
 import graphc
 from graphc import optim
@@ -47,19 +47,7 @@ def batch(rows, columns, classes, seed=0):
 
 def child(action) -> int:
     """The exit code of a forked process that runs ``action``: 0 where it comes through."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            action()
-            code = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(forked(action), 0)[1])
 
 
 # ------------------------------------------------------------------------------------------------ threads
