@@ -65,8 +65,12 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]]
         lambda x, p: -(p * scipy.special.log_softmax(x, 1)).sum(1).mean(),
         (X, scipy.special.softmax(X[::-1], 1)),
     ),
-    "avg_pool": (lambda x: nn.avg_pool(x, 2), lambda x: x[:, :, :6].reshape(2, 4, 3, 2, 3, 2).mean((3, 5)), (IMAGE,)),
-    "max_pool": (lambda x: nn.max_pool(x, (7, 3)), lambda x: x.reshape(2, 4, 1, 7, 2, 3).max((3, 5)), (IMAGE,)),
+    "avg_pool2d": (
+        lambda x: nn.avg_pool2d(x, 2),
+        lambda x: x[:, :, :6].reshape(2, 4, 3, 2, 3, 2).mean((3, 5)),
+        (IMAGE,),
+    ),
+    "max_pool2d": (lambda x: nn.max_pool2d(x, (7, 3)), lambda x: x.reshape(2, 4, 1, 7, 2, 3).max((3, 5)), (IMAGE,)),
     "embedding": (lambda t: nn.embedding(t, np.array([[0, 2], [1, 0]])), lambda t: t[[[0, 2], [1, 0]]], (X,)),
 }
 
@@ -188,58 +192,6 @@ def test_attention() -> None:
     assert [n["name"] for n in gradient.nodes if n.op.name == "call"] == ["softmax"]
 
 
-def direct_conv(x: Any, w: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> np.ndarray:
-    """Convolution by its definition, two spatial axes."""
-    x = np.pad(x, ((0, 0), (0, 0), *padding))
-    (sh, sw), (dh, dw) = stride, dilation
-    out, each, kh, kw = w.shape
-    rows, columns = (x.shape[2] - (kh - 1) * dh - 1) // sh + 1, (x.shape[3] - (kw - 1) * dw - 1) // sw + 1
-    y = np.zeros((len(x), out, rows, columns))
-    for o in range(out):
-        group = o // (out // groups)
-        for i in range(rows):
-            for j in range(columns):
-                patch = x[
-                    :, group * each : (group + 1) * each, i * sh : i * sh + kh * dh : dh, j * sw : j * sw + kw * dw : dw
-                ]
-                y[:, o, i, j] = (patch[:, :, :kh, :kw] * w[o]).sum((1, 2, 3))
-    return y
-
-
-def test_conv() -> None:
-    w, b = RNG.normal(size=(6, 2, 3, 2)), RNG.normal(size=6)
-    found = nn.conv(IMAGE, w, b, stride=(2, 1), padding=((1, 2), (0, 1)), dilation=(1, 2), groups=2)
-    want = direct_conv(IMAGE, w, (2, 1), ((1, 2), (0, 1)), (1, 2), 2) + b[:, None, None]
-    np.testing.assert_allclose(found, want, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(
-        traced(lambda *a: nn.conv(*a, padding=1, groups=2), IMAGE, w, b),
-        direct_conv(IMAGE, w, (1, 1), ((1, 1), (1, 1)), (1, 1), 2) + b[:, None, None],
-        atol=1e-12,
-    )
-    for stride in (1, 2, 3):
-        assert nn.conv(IMAGE, w, stride=stride, padding="SAME", groups=2).shape[2:] == (
-            -(-7 // stride),
-            -(-6 // stride),
-        )
-    line = nn.conv(np.ones((1, 1, 3)), np.ones((1, 1, 2)), input_dilation=2, padding=1)
-    np.testing.assert_array_equal(line, np.ones((1, 1, 6)))
-    graphc.check_grads(
-        lambda x, w, b: nn.conv(x, w, b, padding="same", groups=2), (IMAGE[:1, :, :3, :3], w, b), order=2
-    )
-    for bad in ({"padding": "FULL"}, {"padding": ((0, 0),)}, {"stride": (1, 2, 3)}):
-        with pytest.raises(ValueError, match="padding is|needs a pair|needs a number"):
-            nn.conv(IMAGE, w, groups=2, **bad)
-
-
-def test_pools_with_strides_and_padding() -> None:
-    line = np.array([[[3.0, 1.0, 2.0, 5.0, 4.0]]])
-    assert nn.max_pool(line, 3, 1)[0, 0].tolist() == [3, 5, 5]
-    assert nn.max_pool(line, 2, 2, "SAME")[0, 0].tolist() == [3, 5, 4]
-    assert nn.avg_pool(line, 2, 2, "SAME")[0, 0].tolist() == [2, 3.5, 4], "padding is not counted"
-    assert traced(lambda x: nn.max_pool(x, (3, 2), padding=((1, 1), (0, 0))), IMAGE).shape == (2, 4, 3, 3)
-    graphc.check_grads(lambda x: (nn.max_pool(x, 2, 1), nn.avg_pool(x, 2, 1, "SAME")), (IMAGE[:1, :1],), order=2)
-
-
 def test_a_small_network_trains() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 1, 8, 8))
@@ -251,8 +203,8 @@ def test_a_small_network_trains() -> None:
     state = nn.batch_norm_state(4, np.float64)
 
     def loss(p: Any, state: Any) -> Any:
-        h, state = nn.batch_norm(nn.conv(x, p["conv"], padding="SAME"), state, p["scale"], p["bias"])
-        h = nn.max_pool(nn.gelu(h), 2)
+        h, state = nn.batch_norm(nn.conv2d(x, p["conv"], padding="same"), state, p["scale"], p["bias"])
+        h = nn.max_pool2d(nn.gelu(h), 2)
         return nn.cross_entropy(h.reshape(len(x), -1) @ p["out"], y), state
 
     optimizer = graphc.optim.adam(0.02)
