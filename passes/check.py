@@ -80,11 +80,16 @@ class _Check:
         for k, (value, place) in enumerate(zip(schedule.values, plan.places, strict=True)):
             if place.region != {"temporary": "arena"}.get(value.kind, value.kind):
                 raise PlanError(f"%{k}, a value of kind {value.kind}, lies in {place.region}")
-            if place != plan.places[self.root[k]] or value.kind != schedule.values[self.root[k]].kind:
+            at = plan.places[self.root[k]]
+            inside = (at.region, at.index, at.offset + value.offset) == (place.region, place.index, place.offset)
+            if not inside or value.kind != schedule.values[self.root[k]].kind:
                 raise PlanError(f"%{k} is not where its base %{self.root[k]} is")
             if schedule.values[self.root[k]].base is not None:
                 raise PlanError(f"%{k} is a view of a view")
-            if value.type.nbytes != schedule.values[self.root[k]].type.nbytes:
+            whole = schedule.values[self.root[k]].type
+            if value.offset < 0 or value.offset + value.type.nbytes > whole.nbytes:
+                raise PlanError(f"%{k}: {value.type} from byte {value.offset} on leaves its base %{self.root[k]}: {whole}")
+            if value.type.nbytes != whole.nbytes and value.kind != "temporary":
                 raise PlanError(f"%{k}: {value.type} has other bytes than its base %{self.root[k]}")
             if place.region == "arena" and (place.offset < 0 or place.offset % 64):
                 raise PlanError(f"%{k} lies at offset {place.offset}, which is no multiple of 64")
@@ -108,25 +113,32 @@ class _Check:
             if have != tuple(values[v].type for v in bound):
                 raise PlanError(f"{kernel.name} computes {have} and is bound to {[f'%{v}' for v in bound]}")
 
+    def range_of(self, value: int) -> tuple[int, int]:
+        """The bytes of its base that a value has: the first one, and the first one after it."""
+        found = self.schedule.values[value]
+        return found.offset, found.offset + found.type.nbytes
+
     # -------------------------------------------------------------------------------------------- when they live
 
     def check_order(self) -> None:
-        """Every value is written once, before the stages that read it; fills ``born`` and ``dies``."""
-        ready = {k for k, v in enumerate(self.schedule.values) if v.kind in ("input", "constant")}
+        """Every byte of a value is written once, before the stages that read it; fills ``born`` and ``dies``."""
+        values = self.schedule.values
+        ready = {k: Written([(0, v.type.nbytes)]) for k, v in enumerate(values) if v.kind in ("input", "constant")}
         for number, kernels in enumerate(self.schedule.stages):
             for kernel in kernels:
                 for a in kernel.args:
-                    if self.root[a] not in ready:
+                    if self.root[a] not in ready or not ready[self.root[a]].has(*self.range_of(a)):
                         raise PlanError(f"{kernel.name} reads %{a} before it is written")
                     self.dies[self.root[a]] = number
             for kernel in kernels:
-                if len(kernel.results) != len({self.root[r] for r in kernel.results}):
-                    raise PlanError(f"{kernel.name} writes a value twice")
+                before = {self.root[r]: self.root[r] in ready for r in kernel.results}
                 for r in kernel.results:
-                    if self.root[r] in ready:
-                        raise PlanError(f"{kernel.name} writes %{r}, which has a value already")
-                    ready.add(self.root[r])
-                    self.born[self.root[r]] = self.dies[self.root[r]] = number
+                    if not ready.setdefault(self.root[r], Written([])).add(*self.range_of(r)):
+                        if before[self.root[r]]:
+                            raise PlanError(f"{kernel.name} writes %{r}, which has a value already")
+                        raise PlanError(f"{kernel.name} writes a value twice")
+                    self.born.setdefault(self.root[r], number)
+                    self.dies[self.root[r]] = number
         for v in self.schedule.outputs:
             if v not in self.born:
                 raise PlanError(f"output %{v} is never written")
@@ -252,6 +264,30 @@ class _Check:
             check_plan(body)
 
 
+class Written:
+    """The bytes of a value that have been written: ranges from start to stop that do not touch."""
+
+    def __init__(self, ranges: list[tuple[int, int]]) -> None:
+        self.ranges = ranges
+
+    def has(self, start: int, stop: int) -> bool:
+        at = bisect.bisect_right(self.ranges, start, key=lambda r: r[0])
+        return start == stop or at > 0 and self.ranges[at - 1][1] >= stop
+
+    def add(self, start: int, stop: int) -> bool:
+        """Enter a range; False where some of it is there already (of values without bytes: where they are)."""
+        at = bisect.bisect_left(self.ranges, start, key=lambda r: r[0])
+        if at > 0 and self.ranges[at - 1][1] > start or at < len(self.ranges) and self.ranges[at][0] < max(stop, start + 1):
+            return False
+        low, high = at, at
+        if at > 0 and self.ranges[at - 1][1] == start < stop:
+            low, start = at - 1, self.ranges[at - 1][0]
+        if at < len(self.ranges) and self.ranges[at][0] == stop:
+            high, stop = at + 1, self.ranges[at][1]
+        self.ranges[low:high] = [(start, stop)]
+        return True
+
+
 def neighbours(live: list[Entry], at: int, span: Bytes) -> list[Entry]:
     """The entries of ``live``, sorted by start, that share bytes with ``span``, which would be inserted at ``at``.
 
@@ -285,10 +321,11 @@ def hazard(kernel: Kernel, result: int, argument: int) -> str:
     """
     x, out = kernel.body.inputs[argument], kernel.body.outputs[result]
     if kernel.template == "segment":
-        if argument != 0 or out.op.name not in ("scatter", "dynamic_update_slice"):
+        if out.op.name not in ("scatter", "segment_reduce", "dynamic_update_slice") or out.inputs[0] is not x:
             return f"{out.op.name} does not update its operand"
-        return "it is read as another operand too" if x in out.inputs[1:] else ""
-    if kernel.template in ("copy", "library", "control"):
+        readers = sum(operand is x for node in kernel.body.nodes for operand in node.inputs)
+        return "it is read as another operand too" if readers > 1 else ""
+    if kernel.template in ("copy", "library", "control", "attention"):
         return f"a {kernel.template} kernel reads and writes in its own order"
     if x.type.shape != out.type.shape or x.type.dtype.itemsize != out.type.dtype.itemsize:
         return f"{x.type} and {out.type} have other places for an element"

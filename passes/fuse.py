@@ -21,15 +21,18 @@ from graphc.passes.grouping import (
     CLOSED,
     COPY,
     FULL,
+    GATHER,
     ITEM,
     REDUCTION,
     SCALAR,
+    SEGMENT,
     SOURCE,
     WINDOW,
     Group,
     Grouping,
     Shape,
     index_axis,
+    index_shape,
     kept_shape,
 )  # fmt: skip
 from graphc.passes.schedule import Domain, Kernel, Schedule, Value
@@ -172,11 +175,11 @@ class _Lowering:
                 outputs.append(node)
                 results.append(self.view(self.written(item), node.type.shape))
         template, domain = self.domain(group)
-        return body.kernel(f"k{number}", template, domain, outputs, results, group.members)
+        return body.kernel(f"k{number}", template, domain, outputs, results, [*group.produced, *group.members])
 
     def domain(self, group: Group) -> tuple[str, Domain]:
-        if group.core == "window":
-            return "window", Domain(group.frame)
+        if group.core in ("window", "segment"):
+            return group.core, Domain(group.frame)
         if group.core == "contraction":
             dot = next(cut_node for cut_node in map(self.cut.node, group.members) if cut_node.op.kind == "contraction")
             extents = dot_extents(dot)
@@ -191,10 +194,12 @@ class _Lowering:
         """The kernel of one op with a routine of its own; a tuple's results are all written, in order."""
         cut, node = self.cut, self.graph.nodes[item]
         template = TEMPLATE_OF_KIND.get(node.op.kind)
-        if template is None:
+        if template is None and node.op.kind != "fused":
             raise GraphError(f"no kernel template computes {node.op.name} (kind {node.op.kind})")
         group = cut.group[item]
         assert group is not None
+        if node.op.kind == "fused":
+            return self.fused(item, number)
         body = _Body(self, group)
         # Control binds its bodies, and segment reads its indices, by position: an operand that stands twice is two inputs.
         operand = body.parameter if template in ("control", "segment") else body.raw
@@ -214,6 +219,25 @@ class _Lowering:
         shape = node.type.shape if isinstance(node.type, TensorType) else ()
         bodies = tuple(fuse(inner) for inner in node.bodies) if template == "control" else ()
         return body.kernel(f"k{number}", template, Domain(shape), outputs, results, [item], bodies)
+
+    def fused(self, item: int, number: int) -> Kernel:
+        """The kernel of a ``fused`` node: its body, with accesses in the place of its inputs."""
+        cut, node = self.cut, self.graph.nodes[item]
+        group = cut.group[item]
+        assert group is not None
+        body, inner = _Body(self, group), node["body"]
+        made = {x: body.raw(o) for x, o in zip(inner.inputs, cut.operands[item], strict=True)}
+        for step in inner.nodes:
+            if step not in made:
+                made[step] = body.add(step.op, tuple(made[x] for x in step.inputs), step.attrs, step.type, node)
+        read = {self.graph.nodes[r]["index"]: r for r in cut.readers[item] if cut.what[r] == ITEM}
+        results = []
+        for k, type in enumerate(inner.output_types):
+            value = self.written(read[k]) if k in read else self.new_value(type, "temporary", cut.number[node])
+            results.append(self.view(value, type.shape))
+        extents = max((step.type.shape for step in inner.nodes), key=math.prod)
+        outputs = [made[x] for x in inner.outputs]
+        return body.kernel(f"k{number}", node["name"], Domain(extents), outputs, results, [item])
 
     # ---------------------------------------------------------------------------------------- notes
 
@@ -255,6 +279,7 @@ class _Body:
         self.nodes: list[Node] = []
         self.lines: dict[Node, tuple[Line, ...]] = {}
         self.computed: dict[int, Node] = {}  # member -> body node
+        self.produced: dict[int, Node] = {}  # the same for what is computed for the updates of a segment
         self.made: dict[Any, Node] = {}
 
     def add(self, op: Op, inputs: tuple[Node, ...], attrs: Any, type: Type, origin: Node | None = None) -> Node:
@@ -316,10 +341,39 @@ class _Body:
             made = self.apply(item, tuple(self.raw(o) for o in operands), shape)
         elif cut.nodes[item].op.name == "iota":
             made = self.index(item, shape)
+        elif cut.what[item] == GATHER:
+            made = self.gather(item, shape)
+        elif cut.what[item] == SEGMENT:
+            made = self.segment(item)
         else:
             made = self.apply(item, tuple(self.read(o, place, shape) for o in operands), shape)
         self.computed[item] = made
         return made
+
+    def gather(self, item: int, shape: Shape) -> Node:
+        """A gather at ``shape``: its table as it is, its index tensors at the leading axes."""
+        table, *indices = self.cut.operands[item]
+        lead = index_shape(self.cut.nodes[item], shape)
+        assert lead is not None
+        return self.apply(item, (self.raw(table), *(self.read(o, FULL, lead) for o in indices)), shape)
+
+    def segment(self, item: int) -> Node:
+        """A scatter or segment_reduce, and what makes its updates."""
+        x, updates, *others = self.cut.operands[item]
+        shape = self.cut.nodes[item].inputs[1].type.shape
+        target = self.read(x, FULL, self.group.frame)
+        for member in self.group.produced:
+            if self.cut.what[member] == GATHER:
+                self.produced[member] = self.gather(member, shape)
+            else:
+                operands = tuple(self.update(o, shape) for o in self.cut.operands[member])
+                self.produced[member] = self.apply(member, operands, shape)
+        return self.apply(item, (target, self.update(updates, shape), *map(self.raw, others)), self.group.frame)
+
+    def update(self, o: int, shape: Shape) -> Node:
+        """Operand ``o`` for the updates of a segment, which have ``shape``."""
+        found = self.produced.get(self.cut.root[o]) if self.cut.pure[o] else None
+        return self.read(o, FULL, shape) if found is None else found
 
     def apply(self, item: int, operands: tuple[Node, ...], shape: Shape) -> Node:
         """The op of ``item`` on other operands, its result of ``shape``."""

@@ -23,13 +23,14 @@ from dataclasses import dataclass, field
 
 from graphc.ir import Graph, GraphError, Node
 from graphc.passes.access import Access, contiguous_strides, move, reshaped_strides
+from graphc.passes.segments import strategy
 from graphc.types import TensorType, TupleType
 
 Shape = tuple[int, ...]
 
 # What an item is.
-SOURCE, SCALAR, IOTA, ACCESS, ELEMENTWISE, COPY, REDUCTION, CONTRACTION, WINDOW, CLOSED, ITEM, RESULT = range(12)
-LOOPED = (ELEMENTWISE, COPY, REDUCTION)
+SOURCE, SCALAR, IOTA, ACCESS, ELEMENTWISE, COPY, REDUCTION, CONTRACTION, WINDOW, CLOSED, ITEM, RESULT, GATHER, SEGMENT = range(14)
+LOOPED = (ELEMENTWISE, COPY, REDUCTION, GATHER)
 
 FULL, KEPT = 0, 1
 
@@ -41,6 +42,12 @@ MAX_PAIRED = 24
 #: from it runs in a kernel of its own, where every core takes part.
 LONG_REDUCTION = 1 << 16
 FEW_RESULTS = 64
+
+#: Rows of updates narrower than this leave most lanes empty: they are computed before they are combined.
+FEW_LANES = 4
+#: Items that are computed anew for the updates of a segment: so many, and, where others read them as well, only these.
+MAX_PRODUCED = 16
+CHEAP = frozenset("add sub mul neg abs select cast maximum minimum eq ne lt le gt ge".split())
 
 #: A group is raised to a higher level when at most so many readers have to be raised with it.
 MAX_RAISED = 256
@@ -56,6 +63,7 @@ class Group:
     frame: Shape
     reduced: tuple[int, ...] | None
     members: list[int]
+    produced: dict[int, None] = field(default_factory=dict)  # of a segment: items computed anew for each of its updates
     externals: dict[int, None] = field(default_factory=dict)
     read_by: dict[Group, None] = field(default_factory=dict)  # may name groups that have moved into others
     into: Group | None = None  # the group that has taken over the members
@@ -103,6 +111,15 @@ def reduced_axes(node: Node) -> tuple[int, ...]:
     return (node["axis"],)
 
 
+def index_shape(gather: Node, shape: Shape) -> Shape | None:
+    """The shape of the index tensors of ``gather`` where its result has ``shape``; None if it cannot have it."""
+    rest = gather.type.shape[gather.inputs[1].type.ndim :]
+    lead = len(shape) - len(rest)
+    if lead < 0 or shape[lead:] != rest or math.prod(shape[:lead]) != gather.inputs[1].type.size:
+        return None
+    return shape[:lead]
+
+
 def same_strides(shape: Shape, left: Sequence[int], right: Sequence[int]) -> bool:
     """Whether two accesses of ``shape`` reach the same places (strides of axes with one element do not matter)."""
     return all(n == 1 or a == b for n, a, b in zip(shape, left, right, strict=True))
@@ -129,6 +146,10 @@ def classify(node: Node) -> int:
             return SOURCE  # the memory of a graph input
         case "movement" if op.name == "view_as_complex":
             return RESULT  # the memory of a graph output
+        case "indexing" if op.name == "gather" and node.inputs[0].type.size > 0:
+            return GATHER
+        case "indexing" if op.name == "segment_reduce" or (op.name == "scatter" and strategy(node) == "tables"):
+            return SEGMENT
         case "movement" if op.name in ("transpose", "slice", "broadcast_to", "reshape"):
             return ACCESS
         case "control" if op.name == "call":
@@ -159,6 +180,9 @@ class Grouping:
         self.output_item: list[int] = []
         self.is_output: set[int] = set()
         self.resolve()
+        for k, what in enumerate(self.what):
+            if what == GATHER and self.what[self.root[self.operands[k][0]]] in (SCALAR, IOTA):
+                self.what[k] = CLOSED  # what it reads from has to be put into memory
         self.list_items()
         count = len(self.nodes) + len(self.copied)
         self.position = {item: k for k, item in enumerate(self.order)}
@@ -220,7 +244,7 @@ class Grouping:
                 if k not in real_iota:
                     continue
                 self.what[k] = ELEMENTWISE
-            elif self.what[k] == CLOSED and self.nodes[k].op.kind != "movement":
+            elif self.what[k] == CLOSED and self.nodes[k].op.kind not in ("movement", "fused"):
                 for o in self.operands[k]:
                     if not self.pure[o] and o not in self.copy_of:
                         self.copy_of[o] = self.add_copy(o)
@@ -297,6 +321,8 @@ class Grouping:
         self.sink()
         self.delay()
         self.sink()
+        self.absorb()
+        self.sink()
         self.pair()
         self.groups = [g for g in self.groups if g.members]
 
@@ -318,7 +344,7 @@ class Grouping:
         elif what == CLOSED or isinstance(self.node(item).type, TupleType):
             core, frame = "closed", ()
         else:
-            core = {CONTRACTION: "contraction", WINDOW: "window"}.get(what, "loop")
+            core = {CONTRACTION: "contraction", WINDOW: "window", SEGMENT: "segment"}.get(what, "loop")
             frame = self.shape(item)
         group = Group(len(self.groups), level, core, frame, reduced, [])
         self.groups.append(group)
@@ -427,7 +453,7 @@ class Grouping:
                 fixed.append(need)
         if any(core == "closed" for _, _, core in fixed):
             raise Misfit("a routine of its own computes the operand")
-        if sum(g.core in ("contraction", "window") for g in groups) > 1:
+        if sum(g.core in ("contraction", "window", "segment") for g in groups) > 1:
             raise Misfit("a kernel holds one contraction")
         if len(fixed) > 1:
             kinds = {core for _, _, core in fixed}
@@ -501,6 +527,9 @@ class Grouping:
             self.check_reduced(item, fit)
             return
         shape = fit.frame if place == FULL else kept_shape(fit.frame, fit.reduced)
+        if self.what[item] == GATHER:
+            self.check_gather(item, fit, shape)
+            return
         if self.node(item).op.name == "iota" and index_axis(self.node(item), shape) is None:
             raise Misfit("an index tensor has no counterpart in the shape of the loops")
         for o in self.operands[item]:
@@ -524,6 +553,23 @@ class Grouping:
                 self.check_broadcast(o, fit)
             else:
                 raise Misfit("it reads full-size values at the size of a reduction's result")
+
+    def check_gather(self, item: int, fit: Fit, shape: Shape) -> None:
+        """A gather reads what is finished: its table, and its index tensors at the leading axes of ``shape``."""
+        node = self.nodes[item]
+        table, *indices = self.operands[item]
+        lead = index_shape(node, shape)
+        if lead is None:
+            raise Misfit("a gather's result has other axes than the loops")
+        for o in (table, *indices):
+            if self.group[self.root[o]] in fit.places:
+                raise Misfit("a gather reads finished values")
+        for o in indices:
+            if self.is_inline(o):
+                if self.what[self.root[o]] != SCALAR and index_axis(self.nodes[o], lead) is None:
+                    raise Misfit("an index tensor has no counterpart in the shape of the loops")
+            elif not self.pure[o] and self.strides_at(o, lead) is None:
+                raise Misfit("an operand has no strides in the shape of the loops")
 
     def check_reduced(self, item: int, fit: Fit) -> None:
         (o,) = self.operands[item]
@@ -689,6 +735,87 @@ class Grouping:
                 root = self.root[o]
                 if self.group[root] is not group and not (self.what[item] in LOOPED and self.is_inline(o)):
                     group.externals[root] = None
+
+    # -------------------------------------------------------------------------------------------- updates of segments
+
+    def absorb(self) -> None:
+        """Compute the updates of segments where they are combined: gathered rows times a weight are never written."""
+        for item in self.order:
+            group = self.group[item]
+            if self.what[item] == SEGMENT and group is not None:
+                produced = self.producers(item)
+                if produced:
+                    self.absorb_into(item, group, produced)
+
+    def producers(self, item: int) -> dict[int, None]:
+        """The items that make the updates of segment ``item`` and are better computed anew, element by element."""
+        node, updates = self.nodes[item], self.operands[item][1]
+        shape = node.inputs[1].type.shape
+        if math.prod(shape[1:]) < FEW_LANES or self.is_inline(updates) or not self.pure[updates]:
+            return {}
+        found: dict[int, None] = {}
+        if not self.produces(self.root[updates], shape, item, found):
+            return {}
+        exact = node["combine"] == "add" or all(self.what[k] == GATHER for k in found)
+        return found if exact else {}  # what wins a minimum must have the bits that others compare it with
+
+    def produces(self, root: int, shape: Shape, segment: int, found: dict[int, None]) -> bool:
+        """Enter ``root``, and what it needs, into ``found``, where it can be computed at ``shape`` and is not stored anyway."""
+        if root in found:
+            return True
+        group = self.group[root]
+        if self.what[root] not in (ELEMENTWISE, GATHER) or group is None or group.core != "loop" or root in self.is_output:
+            return False
+        if len(found) >= MAX_PRODUCED or self.type(root).size != math.prod(shape):
+            return False
+        node, operands = self.nodes[root], self.operands[root]
+        if self.what[root] == GATHER:
+            lead = index_shape(node, shape)
+            if lead is None or not all(self.readable(o, lead) for o in operands[1:]):
+                return False
+            found[root] = None
+            return True
+        readers = [r for r in self.readers[root] if r != segment and r not in found]
+        stored = any(self.group[r] is not group and self.what[r] != SEGMENT for r in readers)
+        if stored or node.op.name == "iota" or (readers and node.op.name not in CHEAP):
+            return False
+        before = dict(found)
+        found[root] = None
+        for o in operands:
+            if self.is_inline(o) or not self.pure[o] or not self.produces(self.root[o], shape, segment, found):
+                if not self.readable(o, shape):
+                    found.clear()
+                    found.update(before)
+                    return False
+        return True
+
+    def readable(self, o: int, shape: Shape) -> bool:
+        """Whether loops over ``shape`` can read operand ``o`` from memory, or compute it on the spot."""
+        if self.is_inline(o):
+            return self.what[self.root[o]] == SCALAR or index_axis(self.nodes[o], shape) is not None
+        return self.pure[o] or self.strides_at(o, shape) is not None
+
+    def absorb_into(self, item: int, group: Group, produced: dict[int, None]) -> None:
+        group.produced = dict.fromkeys(sorted(produced, key=self.position.__getitem__))
+        first = self.root[self.operands[item][1]]
+        self.readers[first].remove(item)
+        group.externals.pop(first, None)
+        for member in group.produced:
+            for o in self.operands[member]:
+                root = self.root[o]
+                if root not in produced and not (self.is_inline(o) and self.what[member] != GATHER):
+                    if item not in self.readers[root]:
+                        self.readers[root].append(item)
+                    if self.group[root] is not None or self.what[root] == SOURCE:
+                        group.externals[root] = None
+        for member in reversed(group.produced):
+            owner = self.group[member]
+            if owner is not None and not self.readers[member] and member not in self.is_output:
+                owner.members.remove(member)
+                self.recount(owner)
+                for root in {self.root[o] for o in self.operands[member]}:
+                    if member in self.readers[root]:
+                        self.readers[root].remove(member)
 
     # -------------------------------------------------------------------------------------------- 4. side by side
 

@@ -11,6 +11,7 @@ from graphc.executable import Lowered
 from graphc.ir import Graph
 from graphc.passes.fuse import fuse
 from graphc.passes.manager import Dump, run
+from graphc.passes.parts import place_parts
 from graphc.passes.pipeline import PIPELINE
 from graphc.passes.plan import plan
 from graphc.passes.schedule import Kernel
@@ -32,7 +33,7 @@ def lower(graph: Graph, donated: Iterable[tuple[int, int]], scratch: Callable[[K
     seconds["passes"] = time.perf_counter() - begin
 
     begin = time.perf_counter()
-    schedule = stage(fuse(optimised), pairs)
+    schedule = stage(place_parts(fuse(optimised)), pairs)
     seconds["fuse"] = time.perf_counter() - begin
 
     begin = time.perf_counter()

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from graphc.passes.attention import fuse_attention, lay_out_fused
 from graphc.passes.complex import lower_complex
 from graphc.passes.expand import expand_ops
 from graphc.passes.fold import eliminate_dead, fold_constants, inline_calls
 from graphc.passes.join import join_pads
+from graphc.passes.join_alike import join_alike
+from graphc.passes.join_dots import join_dots
+from graphc.passes.join_sums import join_sums
 from graphc.passes.manager import Pass
+from graphc.passes.merge_stacks import merge_stacks
+from graphc.passes.segments import sort_scatters
 from graphc.passes.simplify import simplify, strip_identities
 from graphc.passes.split import split_reductions
 
+FUSE_ATTENTION = Pass(
+    "fuse_attention",
+    fuse_attention,
+    "make kernels of the calls that are attention or its derivative",
+    before=("inline_calls",),
+    reason="inlined, a call is the matrices that it stands for",
+)
 INLINE_CALLS = Pass(
     "inline_calls",
     inline_calls,
@@ -49,6 +62,14 @@ SIMPLIFY = Pass(
     before=("split_reductions",),
     reason="a split reduction matches no rule any more",
 )
+SORT_SCATTERS = Pass(
+    "sort_scatters",
+    sort_scatters,
+    "sort the indices of large scatters",
+    after=("inline_calls", "lower_complex"),
+    before=("fold_constants",),
+    reason="a constant index is sorted when its graph is compiled; complex scatters become two real ones",
+)
 FOLD_CONSTANTS = Pass(
     "fold_constants",
     fold_constants,
@@ -65,12 +86,50 @@ JOIN_PADS = Pass(
     before=("split_reductions",),
     reason="the pads of one sum are recognised once their shapes are in their simplest form",
 )
+JOIN_SUMS = Pass(
+    "join_sums",
+    join_sums,
+    "make one contraction of a sum of contractions",
+    after=("simplify", "join_pads"),
+    before=("join_dots", "split_reductions"),
+    reason="terms are of one form once simplified; joined, they are no candidates for sharing an operand any more",
+)
+JOIN_DOTS = Pass(
+    "join_dots",
+    join_dots,
+    "make one contraction of independent ones that share an operand",
+    after=("simplify", "join_pads", "join_sums"),
+    before=("split_reductions",),
+    reason="operands are slices of one array once simplified; what the gradients stack is then there to be shared",
+)
+JOIN_ALIKE = Pass(
+    "join_alike",
+    join_alike,
+    "compute at once what is done alike to each slice of an array and joined afterwards",
+    after=("join_pads", "join_sums", "join_dots"),
+    before=("merge_stacks", "split_reductions"),
+    reason="contractions have joined by then, so that what follows them has slices of one array to work on",
+)
+MERGE_STACKS = Pass(
+    "merge_stacks",
+    merge_stacks,
+    "make slices of one stack of those that overlap",
+    after=("join_sums", "join_dots", "join_alike"),
+    reason="all stacks are there, and those of alike nodes are gone",
+)
 SPLIT_REDUCTIONS = Pass(
     "split_reductions",
     split_reductions,
     "cut long reductions into parallel parts",
     after=("simplify", "fold_constants"),
     reason="only reductions that remain are worth cutting",
+)
+LAY_OUT_FUSED = Pass(
+    "lay_out_fused",
+    lay_out_fused,
+    "let attention write its results in the order of axes in which they are read",
+    after=("simplify", "fold_constants", "join_pads"),
+    reason="transposes are merged and moved until then",
 )
 ELIMINATE_DEAD = Pass(
     "eliminate_dead",
@@ -81,14 +140,21 @@ ELIMINATE_DEAD = Pass(
 )
 
 PIPELINE: tuple[Pass, ...] = (
+    FUSE_ATTENTION,
     INLINE_CALLS,
     EXPAND_OPS,
     STRIP_IDENTITIES,
     LOWER_COMPLEX,
     SIMPLIFY,
+    SORT_SCATTERS,
     FOLD_CONSTANTS,
     SIMPLIFY,  # again: folded conditions decide selects, folded scalars are neutral elements
     JOIN_PADS,
+    JOIN_SUMS,
+    JOIN_DOTS,
+    JOIN_ALIKE,
+    MERGE_STACKS,
+    LAY_OUT_FUSED,
     SPLIT_REDUCTIONS,
     ELIMINATE_DEAD,
 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from graphc.ir import INPUT, Graph, Node
 from graphc.looking import Inspectable
 from graphc.passes.packing import Span, aligned, most_live, pack
-from graphc.passes.schedule import Domain, Kernel, Schedule, Value
+from graphc.passes.schedule import Domain, Kernel, Schedule, Value, base_of, is_part
 from graphc.types import TensorType
 
 
@@ -125,30 +125,28 @@ def check_donations(schedule: Schedule, donations: Mapping[int, int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Uses:
-    """Per base value: the stage that writes it (-1: none) and the kernels that read it with their stages."""
+    """Per base value: the stages that first and last write it (-1: none) and the kernels that read it with their stages.
+    Values that are written in parts are written in several stages."""
 
     written: tuple[int, ...]
+    finished: tuple[int, ...]
     readers: tuple[tuple[tuple[int, Kernel], ...], ...]
 
     def last(self, value: int) -> int:
-        return max((s for s, _ in self.readers[value]), default=self.written[value])
-
-
-def base_of(schedule: Schedule, value: int) -> int:
-    base = schedule.values[value].base
-    return value if base is None else base
+        return max((s for s, _ in self.readers[value]), default=self.finished[value])
 
 
 def uses_of(schedule: Schedule) -> Uses:
-    written = [-1] * len(schedule.values)
+    written, finished = [-1] * len(schedule.values), [-1] * len(schedule.values)
     readers: list[list[tuple[int, Kernel]]] = [[] for _ in schedule.values]
     for number, kernels in enumerate(schedule.stages):
         for kernel in kernels:
             for value in dict.fromkeys(base_of(schedule, a) for a in kernel.args):
                 readers[value].append((number, kernel))
-            for value in kernel.results:
-                written[base_of(schedule, value)] = number
-    return Uses(tuple(written), tuple(map(tuple, readers)))
+            for value in dict.fromkeys(base_of(schedule, r) for r in kernel.results):
+                written[value] = number if written[value] < 0 else written[value]
+                finished[value] = number
+    return Uses(tuple(written), tuple(finished), tuple(map(tuple, readers)))
 
 
 # ------------------------------------------------------------------------------------------------ in place
@@ -166,7 +164,9 @@ def may_overwrite(schedule: Schedule, kernel: Kernel, result: int, argument: int
         return False
     x, out = kernel.body.inputs[argument], kernel.body.outputs[result]
     if kernel.template == "segment":
-        return argument == 0 and out.op.name in ("scatter", "dynamic_update_slice") and x not in out.inputs[1:]
+        readers = [node for node in kernel.body.nodes if x in node.inputs]
+        updated = out.op.name in ("scatter", "segment_reduce", "dynamic_update_slice") and out.inputs[0] is x
+        return updated and readers == [out] and x not in out.inputs[1:]
     if kernel.template not in ("elementwise", "row", "column", "contraction", "window"):
         return False
     if x.type.shape != out.type.shape or x.type.dtype.itemsize != out.type.dtype.itemsize:
@@ -305,7 +305,7 @@ class _Planner:
                     value = base_of(schedule, result)
                     if value in donor and donor[value] in bases:
                         pairs.append((position, bases.index(donor[value])))
-                    elif schedule.values[value].kind == "temporary":
+                    elif schedule.values[value].kind == "temporary" and not is_part(schedule, result):
                         taken = {a for _, a in pairs}
                         argument = self.free_argument(kernel, number, position, taken)
                         if argument is not None:
@@ -318,7 +318,7 @@ class _Planner:
         """The first argument that dies in ``kernel`` (of stage ``number``) and may take over result ``result``."""
         for position, argument in enumerate(kernel.args):
             value = base_of(self.schedule, argument)
-            if position in taken or self.schedule.values[value].kind != "temporary":
+            if position in taken or self.schedule.values[value].kind != "temporary" or is_part(self.schedule, argument):
                 continue
             others = any(s >= number and k is not kernel for s, k in self.uses.readers[value])
             if not others and may_overwrite(self.schedule, kernel, result, position):
@@ -357,7 +357,7 @@ class _Planner:
             base = base_of(schedule, k)
             match value.kind:
                 case "temporary":
-                    found.append(Place("arena", 0, offset_of[base]))
+                    found.append(Place("arena", 0, offset_of[base] + value.offset))
                 case "input":
                     found.append(Place("input", input_of[base]))
                 case "output":

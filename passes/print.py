@@ -12,7 +12,7 @@ from graphc.text import identifier, text_lines
 def schedule_text(schedule: Schedule, indent: str = "") -> str:
     """Inputs, constants and outputs with their values ``%k``; then the kernels, stage by stage.
 
-    ``%7: f32[20] of %5`` is a view: the bytes of ``%5`` in another shape.
+    ``%7: f32[20] of %5`` is a view: the bytes of ``%5`` in another shape; ``of %5 + 64`` begins at its byte 64.
     """
     return "\n".join(indent + line for line in _schedule_lines(schedule))
 
@@ -51,7 +51,7 @@ def domain_text(domain: Domain) -> str:
 
 def value_text(schedule: Schedule, number: int) -> str:
     value = schedule.values[number]
-    of = "" if value.base is None else f" of %{value.base}"
+    of = "" if value.base is None else f" of %{value.base}" + (f" + {value.offset}" if value.offset else "")
     return f"%{number}: {value.type}{of}"
 
 

@@ -8,17 +8,20 @@ What a body may hold, by template. An *access* is a body input, or a chain of tr
 axis-splitting reshape over a body input (or over a scalar constant) that addresses memory by an offset and one stride
 per axis (:mod:`graphc.passes.access`).
 
-elementwise   domain = the shape of every output. Each node is an access, or elementwise at exactly that shape.
+elementwise   domain = the shape of every output. Each node is an access, or elementwise at exactly that shape. An output may
+              be the concatenation of nodes of that shape: they are written side by side.
 row, column   domain = full extents in the graph's axis order, ``reduced`` = the axes summed away (the same for every
               reduction of the body). Each node is an access, an elementwise node at full shape, a reduction full → kept,
               an elementwise node at kept shape, or a broadcast_to kept → full. Outputs are full or kept. ``row``: the
               last axis is reduced (vectors run along it); ``column``: it is kept.
 contraction   one dot; its operands are accesses; then elementwise nodes at the dot's shape (the epilogue) with accesses at
-              that shape. domain = batch + rows + columns + contracted extents.
+              that shape. domain = batch + rows + columns + contracted extents. Outputs may be concatenations as above.
 window        one conv or reduce_window (and its epilogue, elementwise at its shape).
 segment       one gather, scatter, dynamic_slice or dynamic_update_slice; operands are body inputs.
 copy          one movement op that is no access: concatenate, pad, or a reshape that cannot be a view; operands are accesses.
 library       one op done by a fixed routine (linalg, sort); operands are body inputs.
+attention     softmax(score(q kᵀ)) v or its derivative (:mod:`graphc.passes.attention`); operands of contractions are accesses.
+              domain = batch + queries + keys.
 control       one scan, cond or while_loop; ``bodies`` are the schedules of its graphs, in the order of the attributes.
 """
 
@@ -31,7 +34,7 @@ from graphc.ir import Graph, Line, Node
 from graphc.looking import Inspectable
 from graphc.types import TensorType
 
-TEMPLATES = ("elementwise", "row", "column", "contraction", "window", "segment", "copy", "library", "control")
+TEMPLATES = ("elementwise", "row", "column", "contraction", "window", "segment", "copy", "library", "attention", "control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,14 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A tensor in memory, contiguous in C order. ``base`` is the value whose bytes it shares (a reshape), if any."""
+    """A tensor in memory, contiguous in C order. ``base`` is the value whose bytes it shares, if any, from byte ``offset``
+    on: another shape of all of it, or a part of it. Parts of one value that kernels write do not overlap."""
 
     type: TensorType
     kind: str  # input, constant, temporary, output
     node: int  # its number in schedule.graph.nodes, -1 if none
     base: int | None = None
+    offset: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,3 +106,15 @@ class Schedule(Inspectable):
         from graphc.passes.print import schedule_text
 
         return schedule_text(self)
+
+
+def base_of(schedule: Schedule, value: int) -> int:
+    """The value in whose bytes ``value`` lies: itself, or its base."""
+    base = schedule.values[value].base
+    return value if base is None else base
+
+
+def is_part(schedule: Schedule, value: int) -> bool:
+    """Whether ``value`` shares some but not all bytes of its base."""
+    found = schedule.values[value]
+    return found.base is not None and found.type.nbytes != schedule.values[found.base].type.nbytes

@@ -113,10 +113,13 @@ def driver(rules: Collection[Rule]) -> Function:
 
 
 def map_bodies(graph: Graph, function: Callable[[Graph], Graph]) -> Graph:
-    """``graph`` with ``function`` applied to every graph that its nodes hold: each once, shared ones stay shared."""
+    """``graph`` with ``function`` applied to every graph that its nodes hold: each once, shared ones stay shared.
+
+    Bodies of ``fused`` nodes are left as they are: a kernel's template knows their form.
+    """
     done: dict[Graph, Graph] = {}
     for node in graph.nodes:
-        for body in node.bodies if node.attrs else ():
+        for body in node.bodies if node.attrs and node.op.kind != "fused" else ():
             if body not in done:
                 done[body] = function(body)
     if all(before is after for before, after in done.items()):
@@ -128,7 +131,7 @@ def map_bodies(graph: Graph, function: Callable[[Graph], Graph]) -> Graph:
         return done[value] if isinstance(value, Graph) else value
 
     def replace(node: Node, operands: tuple[Node, ...]) -> Node | None:
-        if not node.bodies:
+        if not node.bodies or node.op.kind == "fused":
             return None
         return node.op(*operands, **{key: mapped(value) for key, value in node.attrs})
 

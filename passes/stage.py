@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.passes.fuse import kernel_work
-from graphc.passes.schedule import Kernel, Schedule
+from graphc.passes.schedule import Kernel, Schedule, base_of, is_part
 
 #: Kernels of at most so many scalar operations share stages.
 SMALL_WORK = 1 << 16
@@ -31,6 +31,7 @@ class Flow:
     after: tuple[tuple[int, ...], ...]
     reads: tuple[tuple[int, ...], ...]
     writes: tuple[tuple[int, ...], ...]
+    allocates: tuple[int, ...]  # bytes of the temporaries, or parts of them, that each writes
     nbytes: Mapping[int, int]
 
 
@@ -59,29 +60,30 @@ def rename(kernel: Kernel, name: str) -> Kernel:
     return replace(kernel, name=name, body=replace(kernel.body, name=name), bodies=bodies)
 
 
-def root(schedule: Schedule, value: int) -> int:
-    base = schedule.values[value].base
-    return value if base is None else base
-
-
 def flow_of(schedule: Schedule, donated: Mapping[int, int]) -> Flow:
     kernels = tuple(schedule.kernels)
-    writer: dict[int, int] = {}
+    writer: dict[int, int] = {}  # of values that are no parts, by base
+    parts: dict[int, dict[tuple[int, int], int]] = {}  # base -> bytes of a part -> the kernel that writes it
     readers: dict[int, list[int]] = {}
     for k, kernel in enumerate(kernels):
         for value in kernel.results:
-            writer[root(schedule, value)] = k
-        for value in dict.fromkeys(root(schedule, a) for a in kernel.args):
+            if is_part(schedule, value):
+                parts.setdefault(base_of(schedule, value), {})[range_of(schedule, value)] = k
+            else:
+                writer[base_of(schedule, value)] = k
+        for value in dict.fromkeys(base_of(schedule, a) for a in kernel.args):
             readers.setdefault(value, []).append(k)
     before: list[set[int]] = [set() for _ in kernels]
     after: list[dict[int, None]] = [{} for _ in kernels]
-    for value, ks in readers.items():
-        if value in writer:
-            for k in ks:
-                before[k].add(writer[value])
-                after[writer[value]][k] = None
+    for k, kernel in enumerate(kernels):
+        for argument in kernel.args:
+            base = base_of(schedule, argument)
+            for w in writers_of(range_of(schedule, argument), parts[base]) if base in parts else (writer.get(base),):
+                if w is not None:
+                    before[k].add(w)
+                    after[w][k] = None
     for i, j in sorted(donated.items()):
-        owner = writer[schedule.outputs[j]]
+        owner = writer[base_of(schedule, schedule.outputs[j])]
         others = [k for k in readers.get(schedule.inputs[i], []) if k != owner]
         if not reaches(after, owner, others):
             for k in others:
@@ -89,8 +91,11 @@ def flow_of(schedule: Schedule, donated: Mapping[int, int]) -> Flow:
                 after[k][owner] = None
 
     def temporaries(values: Iterable[int]) -> tuple[int, ...]:
-        roots = dict.fromkeys(root(schedule, v) for v in values)
+        roots = dict.fromkeys(base_of(schedule, v) for v in values)
         return tuple(v for v in roots if schedule.values[v].kind == "temporary")
+
+    def allocated(kernel: Kernel) -> int:
+        return sum(schedule.values[v].type.nbytes for v in kernel.results if schedule.values[v].kind == "temporary")
 
     return Flow(
         kernels,
@@ -98,8 +103,22 @@ def flow_of(schedule: Schedule, donated: Mapping[int, int]) -> Flow:
         tuple(tuple(a) for a in after),
         tuple(temporaries(k.args) for k in kernels),
         tuple(temporaries(k.results) for k in kernels),
+        tuple(allocated(k) for k in kernels),
         {v: value.type.nbytes for v, value in enumerate(schedule.values)},
     )
+
+
+def range_of(schedule: Schedule, value: int) -> tuple[int, int]:
+    """The bytes of its base that ``value`` has: the first one, and the first one after it."""
+    found = schedule.values[value]
+    return found.offset, found.offset + found.type.nbytes
+
+
+def writers_of(wanted: tuple[int, int], parts: Mapping[tuple[int, int], int]) -> list[int]:
+    """The kernels that write some of the bytes ``wanted`` of a value that is written in parts."""
+    if wanted in parts:
+        return [parts[wanted]]
+    return list(dict.fromkeys(k for (start, stop), k in parts.items() if start < wanted[1] and wanted[0] < stop))
 
 
 def reaches(after: Sequence[Mapping[int, None]], start: int, targets: Iterable[int]) -> bool:
@@ -128,10 +147,9 @@ def topological_order(flow: Flow) -> tuple[int, ...]:
 
 def greedy_order(flow: Flow) -> tuple[int, ...]:
     """Most bytes freed minus allocated first."""
-    allocates = [sum(flow.nbytes[v] for v in writes) for writes in flow.writes]
 
     def gain(k: int, remaining: Mapping[int, int]) -> int:
-        return sum(flow.nbytes[v] for v in flow.reads[k] if remaining[v] == 1) - allocates[k]
+        return sum(flow.nbytes[v] for v in flow.reads[k] if remaining[v] == 1) - flow.allocates[k]
 
     return list_schedule(flow, gain)
 
@@ -187,7 +205,7 @@ def live_bytes(flow: Flow, order: Sequence[int]) -> list[int]:
             remaining[v] = remaining.get(v, 0) + 1
     live, found = 0, []
     for k in order:
-        live += sum(flow.nbytes[v] for v in flow.writes[k])
+        live += flow.allocates[k]
         found.append(live)
         live -= sum(flow.nbytes[v] for v in flow.writes[k] if v not in remaining)
         for v in flow.reads[k]:
@@ -206,7 +224,7 @@ def cut_into_stages(flow: Flow, order: Sequence[int]) -> list[list[int]]:
     needed = 0
     for k, live in zip(order, at, strict=True):
         small = kernel_work(flow.kernels[k]) <= SMALL_WORK and flow.kernels[k].template != "control"
-        allocated = sum(flow.nbytes[v] for v in flow.writes[k])
+        allocated = flow.allocates[k]
         fits = small and bool(members) and len(members) < MAX_STAGE and needed + allocated <= allowed
         if fits and not flow.before[k] & members:
             stages[-1].append(k)

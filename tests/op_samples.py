@@ -58,6 +58,11 @@ def x(*shape: int, low: float = -2.0, high: float = 2.0) -> Spec:
     return Spec(make)
 
 
+def given(*numbers: int) -> Spec:
+    """These i32 numbers."""
+    return Spec(lambda rng: np.array(numbers, np.int32), types.i32)
+
+
 def pos(*shape: int) -> Spec:
     return x(*shape, low=0.3, high=2.0)
 
@@ -322,6 +327,17 @@ SAMPLES: dict[str, list[Sample]] = {
         s(x(3), x(0), n(0, 3, 0), axes=(0,), mode="raise", combine="mul"),
         s(x(3), x(1), n(0, 3, 1), axes=(0,), mode="clip", combine="mul"),
         s(x(0, 2), x(3, 0), n(0, 2, 3), axes=(1,), mode="raise", combine="add"),
+    ],
+    "segments": [
+        s(n(-4, 4, 9), extents=(4,), axes=(0,), mode="raise"), s(n(-2, 6, 7, to=types.i8), extents=(4,), axes=(1,), mode="drop"),
+        s(n(-2, 6, 5), n(0, 3, 5), extents=(4, 3), axes=(0, 2), mode="clip"), s(n(0, 4, 0), extents=(4,), axes=(0,), mode="raise"),
+    ],
+    "segment_reduce": [
+        s(x(3, 2), x(5, 2), given(0, 2, 2, 5), given(3, 1, 0, 4, 2), combine="add"),
+        s(x(2), x(4), given(0, 1, 3), given(2, 0, 3, 1), combine="mul"),
+        s(x(2, 3), x(4, 3), given(0, 0, 4), given(2, 0, 3, 1), combine="max"),
+        s(x(2, 2), x(3, 2), given(0, 1, 3), given(1, 0, 2), combine="min"),
+        s(x(2, 0), x(3, 0), given(0, 1, 3), given(1, 0, 2), combine="add"),
     ],
     "dynamic_slice": [
         s(x(4, 3), n(-3, 5), n(-3, 5), size=(2, 3)), s(x(3, 4), n(-3, 5), n(-3, 5), size=(3, 2)),

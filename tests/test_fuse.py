@@ -16,7 +16,7 @@ from random_graphs import random_graph, random_inputs
 from graphc import ops
 from graphc.autodiff import vjp_nodes
 from graphc.backends.reference import run_graph, run_schedule
-from graphc.ir import Builder, Graph, GraphError, Node
+from graphc.ir import Builder, Graph, GraphError, Node, topological
 from graphc.passes.access import access
 from graphc.passes.fuse import fuse
 from graphc.passes.grouping import MAX_BUFFERS, MAX_NODES
@@ -170,6 +170,8 @@ def check_contract(schedule: Schedule) -> None:
                 check_loops(kernel)
             case "contraction":
                 check_contraction(kernel)
+            case "segment" if len(computing(kernel)) > 1:
+                check_segment(kernel)
             case "segment" | "library":
                 (node,) = computing(kernel)
                 assert all(i in kernel.body.inputs for i in node.inputs)
@@ -193,6 +195,18 @@ def check_contract(schedule: Schedule) -> None:
         assert value.base is None or schedule.values[value.base].base is None
 
 
+def check_segment(kernel: Kernel) -> None:
+    """Nodes at the shape of the updates, one that combines them, and nodes at the shape of its result."""
+    cores = [n for n in kernel.body.nodes if n.op.name in ("segment_reduce", "scatter")]
+    (core,) = cores
+    made = set(topological([core.inputs[1]]))
+    for node in computing(kernel):
+        if node.op.kind == "elementwise" or node.op.name == "gather":
+            assert node.type.shape == (core.inputs[1].type.shape if node in made else core.type.shape)
+        else:
+            assert node is core or node.op.kind in ("constant", "movement")
+
+
 def computing(kernel: Kernel) -> list[Node]:
     """The nodes of a body but for accesses and the reading of tuples."""
     sources = set(kernel.body.inputs)
@@ -213,7 +227,10 @@ def check_loops(kernel: Kernel) -> None:
             case "constant":
                 assert node.type.shape == ()
             case "elementwise":
-                assert node.type.shape in (full, kept)
+                assert node.type.shape in (full, kept) or node.op.name == "iota"  # of a gather: at its index's shape
+            case "indexing":
+                assert node.op.name == "gather" and node.type.shape in (full, kept)
+                assert access(node.inputs[0], set(kernel.body.inputs)) is not None
             case "reduction":
                 axes = dict(node.attrs).get("axes") or (node["axis"],)
                 assert node.inputs[0].type.shape == full and tuple(axes) == domain.reduced
@@ -352,13 +369,40 @@ def g(x: f32[4, 131072]):
     assert "a long reduction into few results" in fuse(from_text(text)).notes[0]
 
 
-def test_operands_of_segments_are_materialised() -> None:
+def test_gathers_read_views_and_feed_loops() -> None:
     text = """
 def g(x: f32[4, 3], i: i32[2]):
     v0: f32[3, 4] = transpose(x, axes=(1, 0))
     v1: f32[2, 4] = gather(v0, i, axes=(0,), mode='clip')
+    v2: f32[2, 4] = tanh(v1)
+    return v2"""
+    assert templates(text) == ["elementwise"]
+
+
+def test_a_gather_reads_finished_values() -> None:
+    text = """
+def g(x: f32[4, 3], i: i32[2]):
+    v0: f32[4, 3] = tanh(x)
+    v1: f32[2, 3] = gather(v0, i, axes=(0,), mode='clip')
     return v1"""
-    assert templates(text) == ["elementwise", "segment"]
+    assert templates(text) == ["elementwise", "elementwise"]
+
+
+def test_segments_make_their_updates() -> None:
+    text = """
+def g(h: f32[4, 8], w: f32[9], starts: i32[5], order: i32[9], i: i32[9]):
+    v0: f32 = const(f32, 0.0)
+    v1: f32[4, 8] = broadcast_to(v0, axes=(), shape=(4, 8))
+    v2: f32[9, 8] = gather(h, i, axes=(0,), mode='raise')
+    v3: f32[9, 8] = broadcast_to(w, axes=(0,), shape=(9, 8))
+    v4: f32[9, 8] = mul(v2, v3)
+    v5: f32[4, 8] = segment_reduce(v1, v4, starts, order, combine='add')
+    v6: f32[4, 8] = tanh(v5)
+    v7: f32[9] = reduce_sum(v4, axes=(1,))
+    return v6, v7"""
+    (first, second) = kernels(text)
+    assert {first.template, second.template} == {"row", "segment"}
+    assert all(t.size < 72 for k in (first, second) for t in k.body.output_types)
 
 
 def test_zero_size_and_scalars() -> None:

@@ -33,8 +33,9 @@ EMITTERS = {
     "column": "emit_reductions",
     "contraction": "emit_contraction",
     "window": "emit_window",
-    "segment": "emit_segment",
+    "segment": "emit_scatter",
     "library": "emit_library",
+    "attention": "emit_attention",
 }
 LANES = 16
 FITS_CACHE = 2 << 20  # bytes

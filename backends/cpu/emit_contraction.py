@@ -9,7 +9,8 @@ dots    dot products along contiguous depth, for few rows, and where the last ax
 lanes   sixteen results side by side with both operands varying along them: the remaining batch axes.
 
 Every sum is taken in the order of the contracted axes (``dots``: in 16 lanes and a fixed tree), cut into pieces by their
-extents alone: results depend neither on threads nor on the size of tiles.
+extents alone: results depend neither on threads nor on the size of tiles. Where there are few and long sums, each is
+taken in several parts, which are units of their own; a second step adds them up and does the epilogue.
 """
 
 from __future__ import annotations
@@ -17,187 +18,28 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from graphc import config
 from graphc.backends.cpu import tiling
-from graphc.backends.cpu.codegen import LANES, Code, Emission, NoEmitter, compute_dtype, dtype_name, linear
+from graphc.backends.cpu.codegen import LANES, Code, Emission, dtype_name, linear
 from graphc.backends.cpu.epilogue import Epilogue
-from graphc.backends.cpu.loops import Axis, Layout, Point, Values, constant_scalar, load_from, merge_axes
+from graphc.backends.cpu.loops import Point, Values, constant_scalar, load_from
+from graphc.backends.cpu.product import Blocks, Operand, Problem, cut, problem
 from graphc.ir import Node
-from graphc.passes.access import Access, access
 from graphc.passes.schedule import Kernel
 from graphc.types import DType
 
-PANELS = 256 << 10  # bytes of the packed columns of a block: half of a small second cache
-WIDEST = 2048  # bytes of a row of a block at most
-SUMS = 16 << 10  # bytes of the sums of a block: half of a small first cache
 CHUNK = 512  # depth that a strip is computed over at a time: its rows of the left operand stay in the first cache
 RESIDENT = 2048  # depth up to which all panels of a block are packed at once and kept for the next unit
 FAR, CACHE_LINE = 192, 64  # the same where the left operand jumps so many bytes at each step
-STREAMED, STREAMED_ROW, STREAMED_SUMS = 384, 1024, 192 << 10  # chunk; bytes of a row of a block; bytes of its sums
+STREAMED = 384  # chunk where panels are streamed
 PAD = 16  # elements between rows of sums: rows a power of two apart would fall on one another in the cache
-DIRECT_STRIPS = 4  # strips of a block up to which packing its columns does not pay (measured)
+#: Packing the columns does not pay up to so many rows (measured), of columns that fit into the second cache; far larger
+#: ones are read line by line, so packing them is faster but for very few rows. Less than a vector is always packed.
+DIRECT_ROWS, DIRECT_BYTES, DIRECT_FEW, DIRECT_COLUMNS = 48, 2 << 20, 4, 16
+DIRECT_CHUNK = 64  # depth at a time of columns that lie where they lie, and do not fit into the caches
 DOT_ROWS, DOT_DEPTH = 8, 32  # `dots` is taken up to so many rows, from such a depth on
-
-Strides = tuple[int, ...]
-
-
-# ------------------------------------------------------------------------------------------------ the problem
-
-
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """One side of the dot: element ``offset + Σ axes[k]·i_k + Σ depth[q]·j_q`` of an argument (of a constant: always 0)."""
-
-    node: Node
-    position: int | None
-    offset: int
-    axes: Strides
-    depth: Strides
-
-    @property
-    def dtype(self) -> DType:
-        return self.node.type.dtype
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A dot over few axes: adjacent axes are merged wherever every access of the kernel is one line there.
-
-    ``lane`` is the axis of the result that vectors run along, ``row`` the one that the rows of tiles run along (None: one
-    row, or no tiles). ``left`` is constant along ``lane`` and ``right`` along ``row`` where ``tiles`` holds.
-    """
-
-    dot: Node
-    layout: Layout
-    extents: Strides
-    depth: Strides
-    left: Operand
-    right: Operand
-    lane: int | None
-    row: int | None
-    tiles: bool
-
-    @property
-    def rows(self) -> int:
-        return 1 if self.row is None else self.extents[self.row]
-
-    @property
-    def columns(self) -> int:
-        return 1 if self.lane is None else self.extents[self.lane]
-
-    @property
-    def outer(self) -> list[int]:
-        """The other axes: first those along which the right operand varies, so that its panels are packed rarely."""
-        others = [k for k in range(len(self.extents)) if k not in (self.row, self.lane)]
-        return sorted(others, key=lambda k: self.right.axes[k] == 0)
-
-    @property
-    def compute(self) -> DType:
-        return compute_dtype(self.dot.type.dtype)
-
-    def along(self, operand: Operand, axis: int | None) -> int:
-        return 0 if axis is None else operand.axes[axis]
-
-
-def problem(kernel: Kernel) -> Problem:
-    """The dot of a contraction kernel and how its operands lie in memory."""
-    body = kernel.body
-    dots = [node for node in body.nodes if node.op.name == "dot"]
-    if len(dots) != 1:
-        raise NoEmitter(body.nodes[-1], "a contraction kernel has one dot")
-    dot = dots[0]
-    flat, layout = Layout(body, dot.type.shape), Layout(body, dot.type.shape)
-    (batch_x, batch_y), (depth_x, depth_y) = dot["batch"], dot["contract"]
-    x, y = (_read(kernel, node) for node in dot.inputs)
-    free_x = [k for k in range(len(x.strides)) if k not in (*batch_x, *depth_x)]
-    free_y = [k for k in range(len(y.strides)) if k not in (*batch_y, *depth_y)]
-    along_x = (*[x.strides[k] for k in (*batch_x, *free_x)], *(0 for _ in free_y))
-    along_y = (*[y.strides[k] for k in batch_y], *(0 for _ in free_x), *[y.strides[k] for k in free_y])
-    owners = ["batch"] * len(batch_x) + ["x"] * len(free_x) + ["y"] * len(free_y)
-
-    places = [flat.place(node) for node in flat.needed(body.outputs, (dot,)) if node is not dot]
-    strides = [along_x, along_y, flat.stored(dot), *(place.strides for place in places if place is not None)]
-    layout.axes = merge_axes([Axis((k,), n, owners[k] == "x") for k, n in enumerate(dot.type.shape)], strides)
-    inner = [axis.members[-1] for axis in layout.axes]
-    extents = tuple(axis.extent for axis in layout.axes)
-    deep = _merge_depth(
-        [dot.inputs[0].type.shape[k] for k in depth_x], [x.strides[k] for k in depth_x], [y.strides[k] for k in depth_y]
-    )
-    depth, deep_x, deep_y = (tuple(part[k] for part in deep) for k in range(3))
-    left = Operand(dot.inputs[0], _position(kernel, x), x.offset, tuple(along_x[k] for k in inner), deep_x)
-    right = Operand(dot.inputs[1], _position(kernel, y), y.offset, tuple(along_y[k] for k in inner), deep_y)
-
-    lane = len(extents) - 1 if extents else None
-    owner = "batch" if lane is None else owners[inner[lane]]
-    if owner == "x":  # one column: lanes run along the rows
-        left, right = right, left
-    row_owner = {"x": "y", "y": "x"}.get(owner)
-    rows = [k for k in range(len(extents)) if owners[inner[k]] == row_owner]
-    row = max(rows, key=lambda k: extents[k]) if rows else None
-    return Problem(dot, layout, extents, depth, left, right, lane, row, owner != "batch")
-
-
-def _read(kernel: Kernel, node: Node) -> Access:
-    if constant_scalar(node) is not None:
-        return Access(node, 0, (0,) * node.type.ndim)
-    found = access(node, frozenset(kernel.body.inputs))
-    if found is None:
-        raise NoEmitter(node, "an operand of a contraction must be an access")
-    return found
-
-
-def _position(kernel: Kernel, found: Access) -> int | None:
-    return kernel.body.inputs.index(found.source) if found.source in kernel.body.inputs else None
-
-
-def _merge_depth(extents: Sequence[int], x: Sequence[int], y: Sequence[int]) -> list[tuple[int, int, int]]:
-    """The contracted axes as (extent, stride, stride), outermost first, merged where both operands are one line."""
-    merged: list[tuple[int, int, int]] = []
-    for n, sx, sy in sorted(zip(extents, x, y, strict=True), key=lambda axis: (-abs(axis[1]), -abs(axis[2]))):
-        if n == 1:
-            continue
-        if merged and merged[-1][1] == sx * n and merged[-1][2] == sy * n:
-            n *= merged.pop()[0]
-        merged.append((n, sx, sy))
-    return merged or [(1, 0, 0)]
-
-
-# ------------------------------------------------------------------------------------------------ the cut into units
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """How the result is cut: ``rows`` x ``columns`` of a unit, and how many blocks there are each way."""
-
-    rows: int
-    columns: int
-    row_blocks: int
-    column_blocks: int
-
-
-def cut(p: Problem, tile: tiling.Tile | None, depth: int, streamed: bool = False) -> Blocks:
-    """Blocks by extents alone (and the height of tiles, on which no result depends).
-
-    ``depth`` is what the columns of a block are packed for at a time: wide blocks write long rows, as long as their
-    panels fit into the second cache. Sums of a block fit into the first, but where chunks are packed for every block.
-    """
-    element = p.compute.itemsize
-    grain, height = (LANES, 1) if tile is None else (tile.columns, tile.rows)
-    longest = STREAMED_ROW if streamed else min(PANELS // max(depth, 1), WIDEST)
-    widest = max(longest // element // grain, 1) * grain
-    column_blocks = -(-p.columns // widest)
-    columns = _rounded(-(-p.columns // max(column_blocks, 1)), grain)
-    tallest = max((STREAMED_SUMS if streamed else SUMS) // (columns * element) // height, 1) * height
-    row_blocks = -(-p.rows // tallest)
-    rows = _rounded(-(-p.rows // max(row_blocks, 1)), height)
-    return Blocks(rows, columns, -(-p.rows // max(rows, 1)), -(-p.columns // max(columns, 1)))
-
-
-def _rounded(n: int, grain: int) -> int:
-    return -(-n // grain) * grain
-
 
 # ------------------------------------------------------------------------------------------------ the kernel
 
@@ -214,7 +56,11 @@ def contraction(kernel: Kernel) -> Code:
         way: _Way = _Dots(p) if both else _Lanes(p)
     else:
         way = _Tiles(p, tiling.choose_tile(p.rows, p.columns, p.compute, tiling.registers(config.get(config.CPU))))
-    return _Writer(kernel, p, way.title).write(way)
+    if p.parts == 1:
+        return _Writer(kernel, p, way.title).write(way)
+    whole = replace(p, parts=1)
+    then = _Writer(kernel, whole, f"{p.parts} parts added", p.parts).write(_Parts(whole, p.parts))
+    return _Writer(kernel, p, f"{way.title}, in parts", p.parts).write_parts(way, then)
 
 
 def _prefers_dots(p: Problem) -> bool:
@@ -223,60 +69,111 @@ def _prefers_dots(p: Problem) -> bool:
 
 
 class _Writer:
-    """The text around the sums: units, the block in scratch, and the epilogue."""
+    """The text around the sums: units, the block in scratch, and the epilogue.
 
-    def __init__(self, kernel: Kernel, p: Problem, title: str) -> None:
+    ``parts`` of every sum, where there are several, lie in scratch ``partial`` that the threads share.
+    """
+
+    def __init__(self, kernel: Kernel, p: Problem, title: str, parts: int = 1) -> None:
         self.kernel, self.p = kernel, p
         axes = f"{len(p.extents)} + {len(p.depth)} axes of {dtype_name(p.dot.type.dtype)}"
         self.e = Emission(kernel, f"contraction, {axes}: {title}")
         self.epilogue = Epilogue(self.e, p.dot, p.layout, p.lane)
         self.index = [f"i{k}" for k in range(len(p.extents))]
         self.sources: dict[Node, str] = {}
+        self.partial = self.e.shared(parts * math.prod(p.extents) * p.compute.itemsize) if parts > 1 else ""
 
     def write(self, way: _Way | None) -> Code:
         e, p = self.e, self.p
-        blocks = way.blocks if way else cut(p, None, 0)
+        blocks = way.blocks if way else cut(p)
         if way:
             way.prepare(self)
         else:
             e.line(f"total = splat(0, {dtype_name(p.compute)})", "no products")
         values = self.epilogue.start()
-        units = self._units(blocks)
-        e.line(f"first, last = share({' * '.join(units)}, 1, thread, threads)")
-        with e.block("for unit in range(first, last):"):
-            self._decode()
+        with self._units(blocks):
             if way:
                 way.sums(self)
             self._epilogue(way, values)
-        count = blocks.row_blocks * blocks.column_blocks * math.prod(p.extents[k] for k in p.outer)
-        return e.code(count, self._work(way))
+        size = math.prod(p.extents)
+        return e.code(self._count(blocks), size / LANES * self.epilogue.cost + self._sums_cost(way))
+
+    def write_parts(self, way: _Way, then: Code) -> Code:
+        """The first of two steps: parts of the sums, stored where all threads find them."""
+        e, p = self.e, self.p
+        way.prepare(self)
+        e.word(p.depth[-1], "whole")
+        with self._units(way.blocks):
+            e.line("depth = min(part_depth, whole - part * part_depth)")
+            way.sums(self)
+            row, lane = self.names
+            with e.block(f"for {row} in range(row_low, row_high):"):
+                for lanes in self._vectors(lane):
+                    kind, count = ("store", "") if lanes is None else ("store_masked", f", {lanes}")
+                    total = way.total(self, lanes)
+                    at = linear((f"part * {math.prod(p.extents)}", 1), *self.partial_terms)
+                    e.line(f"{kind}({self.partial}, {at}, {total}, {way.c_type}, {self.epilogue.sums_scope}{count})")
+        return e.code(self._count(way.blocks), self._sums_cost(way), then)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The variables of the row and the column of an element."""
+        row = "row" if self.p.row is None else self.index[self.p.row]
+        return row, "j" if self.p.lane is None else self.index[self.p.lane]
+
+    @property
+    def partial_terms(self) -> list[tuple[str, int]]:
+        """The place of an element within a part: columns innermost."""
+        p, (row, lane) = self.p, self.names
+        terms, stride = [(lane, 1), (row, p.columns)], p.columns * p.rows
+        for k in p.outer:
+            terms.append((self.index[k], stride))
+            stride *= p.extents[k]
+        return terms
 
     # -------------------------------------------------------------------------------------------- units
 
-    def _units(self, blocks: Blocks) -> list[str]:
+    @contextlib.contextmanager
+    def _units(self, blocks: Blocks) -> Iterator[None]:
+        """The loop over this thread's units."""
         e, p = self.e, self.p
         e.word(p.rows, "rows")
         e.word(p.columns, "columns")
-        e.word(blocks.rows, "block_rows")
-        e.word(blocks.columns, "block_columns")
+        e.word(blocks.strips, "strips")
+        e.word(blocks.panels, "panels_in_all")
         factors = [e.word(blocks.row_blocks, "row_blocks"), e.word(blocks.column_blocks, "column_blocks")]
-        return factors + [e.word(p.extents[k], f"n{k}") for k in p.outer]
+        factors += [e.word(p.extents[k], f"n{k}") for k in p.outer]
+        if p.parts > 1:
+            factors.append(e.word(p.parts, "parts"))
+        e.line(f"first, last = share({' * '.join(factors)}, 1, thread, threads)")
+        with e.block("for unit in range(first, last):"):
+            self._decode(blocks)
+            yield
 
-    def _decode(self) -> None:
-        """A unit's number → its place: row blocks run fastest, then axes without the right operand, then column blocks."""
+    def _count(self, blocks: Blocks) -> int:
+        outer = math.prod(self.p.extents[k] for k in self.p.outer)
+        return blocks.row_blocks * blocks.column_blocks * outer * self.p.parts
+
+    def _decode(self, blocks: Blocks) -> None:
+        """A unit's number → its place: row blocks run fastest, then axes without the right operand, then column blocks,
+        then the other axes, then parts of the depth."""
         e, p = self.e, self.p
-        e.line("row_low = unit % row_blocks * block_rows")
-        e.line("row_high = min(row_low + block_rows, rows)")
+        e.line("block = unit % row_blocks")
+        e.line(f"row_low = block * strips // row_blocks * {blocks.height}")
+        e.line(f"row_high = min((block + 1) * strips // row_blocks * {blocks.height}, rows)")
         e.line("rest = unit // row_blocks")
         inside = [k for k in p.outer if p.right.axes[k] == 0]
         around = [k for k in p.outer if k not in inside]
         for k in reversed(inside):
             self._digit(self.index[k], f"n{k}")
-        e.line("low = rest % column_blocks * block_columns")
-        e.line("high = min(low + block_columns, columns)")
+        e.line("block = rest % column_blocks")
+        e.line(f"low = block * panels_in_all // column_blocks * {blocks.width}")
+        e.line(f"high = min((block + 1) * panels_in_all // column_blocks * {blocks.width}, columns)")
         e.line("rest = rest // column_blocks")
         for k in reversed(around):
             self._digit(self.index[k], f"n{k}")
+        if p.parts > 1:
+            e.line("part = rest")
 
     def _digit(self, name: str, extent: str) -> None:
         self.e.line(f"{name} = rest % {extent}")
@@ -301,8 +198,11 @@ class _Writer:
         return self.sources[operand.node]
 
     def at(self, operand: Operand) -> str:
-        """The text of an operand's element at the unit's place on the outer axes."""
-        return linear(*((self.index[k], operand.axes[k]) for k in self.p.outer))
+        """The text of an operand's element at the unit's place on the outer axes (and the first of its part)."""
+        terms: list[tuple[str | int, int]] = [(self.index[k], operand.axes[k]) for k in self.p.outer]
+        if self.p.parts > 1:
+            terms.append(("part * part_depth", operand.depth[-1]))
+        return linear(*terms)
 
     def room(self, name: str, count: int, element: DType) -> None:
         """``name`` points to scratch for ``count`` elements from here on."""
@@ -311,15 +211,11 @@ class _Writer:
     # -------------------------------------------------------------------------------------------- epilogue
 
     def _epilogue(self, way: _Way | None, values: Values) -> None:
-        row = "row" if self.p.row is None else self.index[self.p.row]
-        lane = "j" if self.p.lane is None else self.index[self.p.lane]
+        row, lane = self.names
         with self.e.block(f"for {row} in range(row_low, row_high):"):
             of_row = self.epilogue.row(values, self.index)
             for lanes in self._vectors(lane):
-                total = "total"
-                if way:
-                    total = self.epilogue.load_sums(f"({row} - {way.top}) * width + {lane} - {way.edge}")
-                self.epilogue.vector(of_row, self.index, lanes, total)
+                self.epilogue.vector(of_row, self.index, lanes, way.total(self, lanes) if way else "total")
 
     def _vectors(self, lane: str) -> Iterator[str | int | None]:
         """The loop over whole vectors of a row, then the ragged rest."""
@@ -342,10 +238,8 @@ class _Writer:
             e.line(f"{lane} = high - ragged")
             yield "ragged"
 
-    def _work(self, way: _Way | None) -> float:
-        size = math.prod(self.p.extents)
-        sums = size * math.prod(self.p.depth) * way.cost if way else 0.0
-        return size / LANES * self.epilogue.cost + sums
+    def _sums_cost(self, way: _Way | None) -> float:
+        return math.prod(self.p.extents) * math.prod(self.p.depth) * way.cost if way else 0.0
 
 
 # ------------------------------------------------------------------------------------------------ ways to build the sums
@@ -368,7 +262,7 @@ class _Way:
         w.e.word(blocks.columns + PAD, "width")
         w.e.word(p.along(p.left, p.row), "a_row")
         w.e.word(p.along(p.right, p.lane), "b_column")
-        w.e.word(p.depth[-1], "depth")
+        w.e.word(p.part, "part_depth" if p.parts > 1 else "depth")
         w.e.word(p.left.depth[-1], "a_step")
         w.e.word(p.right.depth[-1], "b_step")
         self.left, self.right = w.source(p.left), w.source(p.right)
@@ -380,6 +274,11 @@ class _Way:
     def sums(self, w: _Writer) -> None:
         """Lines that make the sums of a unit."""
         raise NotImplementedError
+
+    def total(self, w: _Writer, lanes: str | int | None) -> str:
+        """The expression of sixteen sums."""
+        row, lane = w.names
+        return w.epilogue.load_sums(f"({row} - {self.top}) * width + {lane} - {self.edge}")
 
     def over_deep(self, e: Emission) -> contextlib.AbstractContextManager[None]:
         """Loops over the outer contracted axes."""
@@ -425,22 +324,24 @@ class _Tiles(_Way):
 
     def __init__(self, p: Problem, tile: tiling.Tile) -> None:
         self.tile, self.height = tile, tile.rows
-        strips = -(-p.rows // tile.rows)
-        fits = p.along(p.right, p.lane) == 1 and p.right.dtype is p.compute and p.columns >= tile.columns
-        self.direct = fits and strips <= DIRECT_STRIPS
+        fits = p.along(p.right, p.lane) == 1 and p.right.dtype is p.compute and p.columns >= DIRECT_COLUMNS
         far = abs(p.left.depth[-1]) * p.compute.itemsize >= CACHE_LINE
-        self.streamed = not self.direct and math.prod(p.depth) > (FAR if far else RESIDENT)
-        chunk = STREAMED if self.streamed else CHUNK
-        self.chunk = -(-p.depth[-1] // -(-p.depth[-1] // chunk))
+        deep = math.prod(p.depth[:-1]) * p.part
+        big = p.columns * deep * p.compute.itemsize > DIRECT_BYTES
+        few = fits and p.rows <= (DIRECT_FEW if big else DIRECT_ROWS)
+        self.direct = few and p.columns >= tile.columns
+        self.streamed = not few and deep > (FAR if far else RESIDENT)
+        chunk = STREAMED if self.streamed else DIRECT_CHUNK if few and big else CHUNK
+        self.chunk = -(-p.part // -(-p.part // chunk))
+        self.held = self.chunk if self.streamed else deep
         self.pack_left = p.left.dtype is not p.compute or self.streamed
         self.top = "row_low" if self.streamed else "top"
         self.edge = "edge" if self.direct else "low"
         how = "no packing" if self.direct else "streamed panels" if self.streamed else "panels"
         title = f"tiles of {tile.rows} x {tile.columns}, {how}" + (", left packed" if self.pack_left else "")
         speed = 60.0 if tile.lanes * tile.vectors * p.compute.itemsize >= 128 else 25.0
-        super().__init__(
-            p, title, cut(p, tile, self.chunk if self.streamed else math.prod(p.depth), self.streamed), 1 / speed
-        )
+        blocks = cut(p, 1 / speed, tile, self.direct, self.held, self.streamed, self.pack_left)
+        super().__init__(p, title, blocks, 1 / speed)
 
     def prepare(self, w: _Writer) -> None:
         super().prepare(w)
@@ -449,7 +350,7 @@ class _Tiles(_Way):
         w.e.word(self.chunk, "chunk")
         if not self.direct:
             w.e.require(tiling.pack(p.right.dtype, tile.columns))
-            w.room("panels", blocks.columns * (self.chunk if self.streamed else math.prod(p.depth)) + LANES, p.compute)
+            w.room("panels", blocks.columns * self.held + LANES, p.compute)
         if self.pack_left:
             w.e.require(tiling.pack(p.left.dtype, tile.rows))
             w.room("lefts", (blocks.rows if self.streamed else tile.rows) * self.chunk + LANES, p.compute)
@@ -552,7 +453,7 @@ class _Dots(_Way):
     """Dot products along contiguous depth, a row at a time."""
 
     def __init__(self, p: Problem) -> None:
-        super().__init__(p, "dot products", cut(p, None, math.prod(p.depth)), 1 / 16)
+        super().__init__(p, "dot products", cut(p, 1 / 16), 1 / 16)
 
     def prepare(self, w: _Writer) -> None:
         super().prepare(w)
@@ -574,7 +475,7 @@ class _Lanes(_Way):
     """Sixteen sums side by side; both operands vary along the lanes (or neither does)."""
 
     def __init__(self, p: Problem) -> None:
-        super().__init__(p, "lanes", cut(p, None, math.prod(p.depth)), 1 / 4)
+        super().__init__(p, "lanes", cut(p, 1 / 4), 1 / 4)
 
     def sums(self, w: _Writer) -> None:
         e, p = w.e, self.p
@@ -590,3 +491,29 @@ class _Lanes(_Way):
                 )
                 e.line(f"total = total + {a} * {b}")
             e.line(f"store(sums, j - low, total, {self.c_type}, {w.epilogue.sums_scope})")
+
+
+class _Parts(_Way):
+    """Sums whose parts are there: they are added in pairs, and those in pairs again."""
+
+    def __init__(self, p: Problem, parts: int) -> None:
+        super().__init__(p, "parts", cut(p), 0.0)
+        self.parts = parts
+
+    def prepare(self, w: _Writer) -> None:
+        """Nothing: the parts lie in shared scratch."""
+
+    def sums(self, w: _Writer) -> None:
+        """Nothing: sums are read part by part."""
+
+    def total(self, w: _Writer, lanes: str | int | None) -> str:
+        size, scope = math.prod(self.p.extents), w.epilogue.sums_scope
+        kind, count = ("load", "") if lanes is None else ("load_masked", f", {lanes}")
+        terms = [
+            f"{kind}({w.partial}, {linear((k * size, 1), *w.partial_terms)}, {self.c_type}, {scope}{count})"
+            for k in range(self.parts)
+        ]
+        while len(terms) > 1:
+            pairs = [f"({a} + {b})" for a, b in zip(terms[::2], terms[1::2], strict=False)]
+            terms = pairs + terms[len(pairs) * 2 :]
+        return terms[0]

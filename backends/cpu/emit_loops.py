@@ -271,9 +271,18 @@ def elementwise_loops(kernel: Kernel, layout: Layout) -> Code:
     extents = [axis.extent for axis in axes]
     nest = plan_nest(extents, layout.reads(outputs))
     levels = _levels(layout, nest)
+    gathers: dict[int, list[Node]] = {}  # those whose indices are the same in all lanes, by the level at which they change
+    for node in layout.needed(outputs):
+        if node.op.name == "gather":
+            changes = max(map(nest.level, layout.gathered(node).index_strides), default=0)
+            if changes < 2:
+                gathers.setdefault(changes, []).append(node)
 
     def emit(level: int, outer: list[Values], points: Sequence[Point]) -> list[Values]:
         inside = [outer[min(c, len(outer) - 1)].child(f"_{c}" if len(points) > 1 else None) for c in range(len(points))]
+        for node in gathers.get(level, ()):
+            for values, at in zip(inside, points, strict=True):
+                values.prepare(node, at)
         inside[0].emit_together(list(zip(inside[1:], points[1:], strict=True)), levels[level], points[0])
         if level == 3:
             for values, at in zip(inside, points, strict=True):
@@ -312,6 +321,8 @@ def _levels(layout: Layout, nest: Nest) -> tuple[list[Node], list[Node], list[No
             found[node] = nest.level(place.strides)
         elif node.op.kind == "random":
             found[node] = max(nest.level(p.strides) for p in layout.random_places(node))
+        elif node.op.name == "gather":
+            found[node] = max(map(nest.level, layout.gathered(node).strides))
         else:
             found[node] = max((found[x] for x in node.inputs if x in found), default=0)
         levels[found[node]].append(node)
@@ -321,11 +332,22 @@ def _levels(layout: Layout, nest: Nest) -> tuple[list[Node], list[Node], list[No
 def body_cost(layout: Layout, outputs: Iterable[Node], axis: int | None) -> float:
     """Estimated nanoseconds for sixteen places along ``axis`` of all that ``outputs`` need."""
     outputs = list(outputs)
-    total = sum(access_cost(layout.stored(node), axis) for node in outputs)
+    total = sum(access_cost(strides, axis) for node in outputs for _, _, strides in layout.stores(node))
     for node in layout.needed(outputs):
         place = layout.place(node)
-        total += access_cost(place.strides, axis) if place is not None else op_cost(node)
+        if node.op.name == "gather":
+            total += gather_cost(layout, node, axis)
+        else:
+            total += access_cost(place.strides, axis) if place is not None else op_cost(node)
     return total
+
+
+def gather_cost(layout: Layout, node: Node, axis: int | None) -> float:
+    """Estimated nanoseconds for sixteen places of a gather."""
+    found = layout.gathered(node)
+    if axis is not None and any(strides[axis] for strides in found.index_strides):
+        return STRIDED + sum(access_cost(strides, axis) for strides in found.index_strides)
+    return SPLAT + access_cost(found.table.strides, axis)
 
 
 def access_cost(strides: Strides, axis: int | None) -> float:

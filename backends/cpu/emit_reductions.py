@@ -44,6 +44,7 @@ from graphc.backends.cpu.emit_loops import (
     Vectors,
     access_cost,
     elementwise_loops,
+    gather_cost,
     loop_extents,
     share_units,
     split_index,
@@ -120,6 +121,8 @@ def cost(phases: Phases, shape: Shape) -> float:
         for node in layout.needed(phases.wanted(q), phases.loaded[q]):
             place = layout.place(node)
             each = op_cost(node) if place is None else access_cost(place.strides, axis)
+            if node.op.name == "gather":
+                each = gather_cost(layout, node, axis)
             if node in phases.inner:
                 inner += each
             else:
@@ -149,6 +152,7 @@ class Phases:
         for node in self.order:
             self._place(node)
         self.all_reductions = [node for node in self.order if node.op.kind == "reduction"]
+        self.gathers = [node for node in self.order if node in self.inner and self._begins_once(node)]
         assert layout.extents is not None
         self.full = [k for k, node in enumerate(self.outputs) if node.type.ndim == len(layout.extents)]
         self.count = 1 + max(
@@ -170,10 +174,19 @@ class Phases:
             return
         if self.layout.is_leaf(node):
             self.when[node] = 0
+            if node.op.name == "gather" and any(map(self._changes, self.layout.gathered(node).strides)):
+                self.inner.add(node)
             return
         self.when[node] = max(self.when[x] for x in node.inputs) + (node.op.kind == "reduction")
         if node.op.kind != "reduction" and any(x in self.inner for x in node.inputs):
             self.inner.add(node)
+
+    def _begins_once(self, node: Node) -> bool:
+        """Whether ``node`` is a gather whose indices are the same for a whole unit, and in all its lanes."""
+        if node.op.name != "gather":
+            return False
+        found = self.layout.gathered(node).index_strides
+        return not any(strides[-1] != 0 or self._changes(strides) for strides in found)
 
     def _changes(self, strides: tuple[int, ...]) -> bool:
         """Whether a place with these strides changes along the reduced axes."""
@@ -628,6 +641,8 @@ class _Writer:
     def _emit_unit_nodes(self, values: Sequence[Values], points: Sequence[Point], q: int) -> None:
         for value, at in zip(values, points, strict=True):
             value.emit(self.phases.known_before(q), at)
+            for node in self.phases.gathers if q == 0 else ():
+                value.prepare(node, at)
 
     def _finish(self, values: Sequence[Values], q: int) -> None:
         for node in self.phases.reductions[q]:

@@ -18,15 +18,13 @@ from dataclasses import dataclass
 
 from graphc.backends.cpu.codegen import CONTIGUOUS, LANES, STRIDED, Code, Emission, NoEmitter, dtype_name, linear
 from graphc.backends.cpu.emit_loops import ragged
-from graphc.backends.cpu.loops import Axis, Point, load_from, merge_axes, store_to
+from graphc.backends.cpu.loops import LARGEST, Axis, Point, index_error, load_from, merge_axes, store_to
 from graphc.ir import Node
 from graphc.ops.indexing import rest_axes
 from graphc.passes.access import contiguous_strides
 from graphc.passes.schedule import Kernel
 from graphc.types import DTYPES, DType, u64
 
-INDEX_ERROR = 1
-LARGEST = 2**63 - 1
 CHUNK = 4096  # elements of a box's last axis, or of a copy, that are one unit of work
 FEW_PLACES = 64  # fewer places than that are not dealt out to threads where the last axis can be
 
@@ -130,7 +128,7 @@ class Indices:
 
     def bad(self, e: Emission, node: Node) -> str:
         """The statement that ends the kernel with an IndexError."""
-        return f"return ({INDEX_ERROR} << 32) | ({e.errors()} + {e.numbers[node]})"
+        return index_error(e, node)
 
     def element(self) -> str:
         return linear(*((f"x{k}", s) for k, s in enumerate(self.strides)))
@@ -371,12 +369,12 @@ def _update_box(e: Emission, node: Node, box: Box, result: int, bounds: tuple[st
         e.line(f"u = {load_from(e.pointer(1), (1, *box.b), element, e.scope(1), at('from_', point))}")
         if combine != "set":
             e.line(f"v = {load_from(out, (1, *box.a), element, scope, at('base', point))}")
-            e.line(f"u = {_COMBINED[combine, dtype.kind == 'b'].format('v', 'u')}")
+            e.line(f"u = {COMBINED[combine, dtype.kind == 'b'].format('v', 'u')}")
         e.line(store_to(out, (1, *box.a), "u", element, scope, at("base", point)))
 
 
 #: combine, whether for bool → the expression of the element and the update
-_COMBINED = {
+COMBINED = {
     ("add", False): "{0} + {1}",
     ("mul", False): "{0} * {1}",
     ("min", False): "minimum({0}, {1})",

@@ -10,14 +10,17 @@ integers), its half-float operands are rounded first, so that it sees what every
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from graphc.backends.cpu.codegen import Emission, NoEmitter, dtype_name, is_narrow, linear
+from graphc.backends.cpu.codegen import LANES, Emission, NoEmitter, compute_dtype, dtype_name, is_narrow, linear
 from graphc.ir import Graph, Node, topological
+from graphc.ops.indexing import rest_axes
 from graphc.passes.access import Access, access, contiguous_strides
-from graphc.types import DType, i64
+from graphc.types import DType, i64, u64
 
 INDEX = -1  # the position of what is not read from memory but follows from the indices of the loops
+INDEX_ERROR = 1  # the code of an error word: an index is out of range
+LARGEST = 2**63 - 1
 
 #: ops whose spelling in kernel source is not that of their scalar expression
 SPELLING = {
@@ -40,6 +43,37 @@ class Place:
     position: int
     offset: int
     strides: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexTensor:
+    """One index tensor of a gather: where it is read (a scalar constant: nowhere), its element type, and the extent and
+    stride of the axis of the table that it addresses."""
+
+    place: Place | None
+    constant: Node | None
+    dtype: DType
+    extent: int
+    stride: int
+    checked: bool  # whether indices may be outside
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a gather reads: ``table`` has strides along the axes that are not indexed; each index adds to its element."""
+
+    table: Place
+    indices: tuple[IndexTensor, ...]
+    mode: str
+
+    @property
+    def strides(self) -> list[tuple[int, ...]]:
+        """The strides of all that it reads."""
+        return [self.table.strides, *self.index_strides]
+
+    @property
+    def index_strides(self) -> list[tuple[int, ...]]:
+        return [index.place.strides for index in self.indices if index.place is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +103,7 @@ class Layout:
         self._sources = frozenset(body.inputs)
         self._position = {node: k for k, node in enumerate(body.inputs)}
         self._places: dict[Node, Place | None] = {}
+        self._gathers: dict[Node, Gathered] = {}
         self._leaves: frozenset[Node] | None = None
 
     def place(self, node: Node) -> Place | None:
@@ -94,6 +129,18 @@ class Layout:
         """Strides, along the loops, of a contiguous result with the shape of ``node``."""
         return self.loop_strides(contiguous_strides(node.type.shape))
 
+    def stores(self, node: Node) -> list[tuple[Node, int, tuple[int, ...]]]:
+        """What is written for the output ``node``: nodes, the elements of the result at which they begin, and their strides
+        along the loops. A concatenation of nodes at the shape of the loops is written operand by operand."""
+        if node.op.name != "concatenate":
+            return [(node, 0, self.stored(node))]
+        strides, axis = contiguous_strides(node.type.shape), node["axis"]
+        found, at = [], 0
+        for x in node.inputs:
+            found.append((x, at * strides[axis], self.loop_strides(strides)))
+            at += x.type.shape[axis]
+        return found
+
     def loop_strides(self, strides: tuple[int, ...]) -> tuple[int, ...]:
         """Strides along a node's own axes as strides along the axes of the loops."""
         if self.axes is None or self.extents is None or self.kept is None:
@@ -118,10 +165,44 @@ class Layout:
         numbers = (*(0 for _ in range(batch)), *contiguous_strides(shape))
         return low, high, Place(INDEX, 0, self.loop_strides(numbers))
 
+    def gathered(self, node: Node) -> Gathered:
+        """What a ``gather`` node reads."""
+        if node not in self._gathers:
+            self._gathers[node] = self._find_gathered(node)
+        return self._gathers[node]
+
+    def _find_gathered(self, node: Node) -> Gathered:
+        x, *indices = node.inputs
+        rest = rest_axes(x.type.ndim, node["axes"])
+        found = access(x, self._sources)
+        if found is None:
+            raise NoEmitter(node, "what it reads from must be in memory")
+        lead = (0,) * indices[0].type.ndim
+        table = self._located(Access(found.source, found.offset, (*lead, *(found.strides[k] for k in rest))))
+        tensors = [
+            self.index_tensor(node, index, x.type.shape[axis], found.strides[axis], len(rest))
+            for index, axis in zip(indices, node["axes"], strict=True)
+        ]
+        return Gathered(table, tuple(tensors), node["mode"])
+
+    def index_tensor(self, node: Node, index: Node, extent: int, stride: int, rest: int) -> IndexTensor:
+        """An index tensor of ``node`` for an axis of the given extent and stride; ``rest`` axes follow its own."""
+        constant, place, checked = constant_scalar(index), None, True
+        if constant is None and index.op.name == "iota":
+            steps = tuple(int(k == index["axis"]) for k in range(index.type.ndim))
+            place = Place(INDEX, 0, self.loop_strides((*steps, *(0 for _ in range(rest)))))
+            checked = index.type.shape[index["axis"]] > extent
+        elif constant is None:
+            at = access(index, self._sources)
+            if at is None:
+                raise NoEmitter(node, "its indices must be in memory")
+            place = self._located(Access(at.source, at.offset, (*at.strides, *(0 for _ in range(rest)))))
+        return IndexTensor(place, constant, index.type.dtype, extent, stride, checked)
+
     def collapse(self, outputs: Sequence[Node]) -> Layout:
         """A layout without axes of one element, adjacent ones merged where all that ``outputs`` need allows it."""
         assert self.axes is not None
-        strides = [*self.reads(outputs), *(self.stored(node) for node in outputs)]
+        strides = [*self.reads(outputs), *(s for node in outputs for _, _, s in self.stores(node))]
         result = Layout(self.body, self.extents, [k for axis in self.axes if axis.reduced for k in axis.members])
         result.axes = merge_axes(self.axes, strides)
         return result
@@ -132,6 +213,8 @@ class Layout:
         for node in self.needed(outputs):
             if node.op.kind == "random":
                 strides += [place.strides for place in self.random_places(node)]
+            elif node.op.name == "gather":
+                strides += self.gathered(node).strides
             elif (found := self.place(node)) is not None:
                 strides.append(found.strides)
         return strides
@@ -142,8 +225,10 @@ class Layout:
         return self.axes is not None and not any(axis.reduced for axis in self.axes)
 
     def is_leaf(self, node: Node) -> bool:
-        """True for what needs no other node at a point: accesses, indices, scalar constants, random bits."""
-        return self.place(node) is not None or constant_scalar(node) is not None or node.op.kind == "random"
+        """True for what needs no other node at a point: accesses, indices, scalar constants, random bits, gathers."""
+        if node.op.kind == "random" or node.op.name == "gather":
+            return True
+        return self.place(node) is not None or constant_scalar(node) is not None
 
     def needed(self, wanted: Iterable[Node], known: Iterable[Node] = ()) -> list[Node]:
         """Every node that ``wanted`` need, in order; accesses and ``known`` nodes are listed but not looked behind."""
@@ -195,6 +280,10 @@ class Point:
         """Elements from one lane to the next."""
         return 0 if self.axis is None else strides[self.axis]
 
+    def after(self, base: str) -> Point:
+        """This point with ``base`` as a further index before the others."""
+        return Point((base, *self.index), None if self.axis is None else self.axis + 1, self.lanes)
+
 
 def load(e: Emission, place: Place, dtype: DType, at: Point) -> str:
     """The expression that reads ``place`` at a point."""
@@ -230,6 +319,11 @@ def store_to(pointer: str, strides: tuple[int, ...], value: str, dtype: DType, s
             return f"store_strided({pointer}, {element}, {stride}, {value}, {name}, {scope}, {16 if lanes is None else lanes})"
 
 
+def index_error(e: Emission, node: Node) -> str:
+    """The statement that ends a kernel with an IndexError."""
+    return f"return ({INDEX_ERROR} << 32) | ({e.errors()} + {e.numbers[node]})"
+
+
 def _index_lanes(place: Place, dtype: DType, at: Point) -> str:
     """The numbers of the places of a point, as a vector of ``dtype``."""
     element, stride = at.element(place.strides, place.offset), at.stride(place.strides)
@@ -258,10 +352,12 @@ class Values:
         self._names: dict[Node, str] = {}
         self._rounded: dict[Node, str] = {}
         self._loads: dict[tuple[Place, DType], str] = {}
+        self._bases: dict[Node, str] = {}
 
     def child(self, suffix: str | None = None) -> Values:
         inner = Values(self.e, self.layout, self.suffix if suffix is None else suffix)
         inner._names, inner._rounded, inner._loads = dict(self._names), dict(self._rounded), dict(self._loads)
+        inner._bases = dict(self._bases)
         return inner
 
     def set(self, node: Node, name: str) -> None:
@@ -273,6 +369,7 @@ class Values:
         """Know what ``outer`` has come to know."""
         for node, name in outer._names.items():
             self._names.setdefault(node, name)
+        self._bases |= outer._bases
 
     def __contains__(self, node: Node) -> bool:
         return node in self._names
@@ -305,12 +402,12 @@ class Values:
 
     def store(self, position: int, node: Node, at: Point) -> None:
         """Write ``node`` into the contiguous result number ``position`` (arguments count first)."""
-        strides = self.layout.stored(node)
-        pointer = self.e.pointer(position)
         scope = self.e.scope(position)
-        self.e.line(
-            store_to(pointer, strides, self[node], node.type.dtype, scope, at), self._result_comment(position, node)
-        )
+        for part, offset, strides in self.layout.stores(node):
+            pointer = self.e.pointer(position, offset * part.type.dtype.itemsize)
+            self.e.line(
+                store_to(pointer, strides, self[part], part.type.dtype, scope, at), self._result_comment(position, part)
+            )
 
     def _result_comment(self, position: int, node: Node) -> str:
         return f"out{position - len(self.e.kernel.body.inputs)} = v{self.e.numbers[node]}"
@@ -326,6 +423,8 @@ class Values:
             self._define_place(node, place, at)
         elif node.op.name == "random_bits":
             self._define_random(node, at)
+        elif node.op.name == "gather":
+            self._define_gather(node, at)
         elif node.op.name == "broadcast_to" or node.op.scalar == "{0}":
             self.set(node, self._names[node.inputs[0]])
         elif node.op.kind == "reduction" and self.layout.reduces_nothing:
@@ -334,6 +433,8 @@ class Values:
             self._define_power(node)
         elif node.op.kind == "elementwise":
             self._assign(node, self._expression(node))
+        elif node.op.name == "concatenate":
+            pass  # an output: its operands are stored side by side
         else:
             raise NoEmitter(node, f"inside a kernel of template {self.e.kernel.template}")
 
@@ -365,6 +466,115 @@ class Values:
         words = f"{name}_k0, {name}_k1, {name}_c0, {name}_c1"
         self.e.line(f"{name}_0, {name}_1 = threefry2x32({words})")
         self._assign(node, f"{name}_0 ^ {name}_1")
+
+    # -------------------------------------------------------------------------------------------- gathers
+
+    def prepare(self, node: Node, at: Point) -> None:
+        """The lines that find where in its table a gather reads, for indices that are the same in all lanes. To be written
+        in the loop in which the indices change, which may lie outside of that over the lanes."""
+        if node in self._bases:
+            return
+        found, name = self.layout.gathered(node), self.name(node)
+        if found.mode == "drop":
+            self.e.line(f"{name}_in = 1")
+        terms = []
+        for k, index in enumerate(found.indices):
+            terms.append((f"{name}_i{k}", index.stride))
+            self.one_index(node, index, f"{name}_i{k}", f"{name}_in", found.mode, at)
+        self._bases[node] = name
+        self.e.line(f"{name}_at = {linear(*terms)}", f"v{self.e.numbers[node]}: where it begins")
+
+    def begin_with(self, other: Values, node: Node) -> None:
+        """Read the table of a gather where ``other`` does."""
+        self._bases[node] = other._bases[node]
+
+    def one_index(self, node: Node, index: IndexTensor, name: str, inside: str, mode: str, at: Point) -> None:
+        """``name``, an int64: the place that an index means; mode drop: ``inside`` is set to 0 where there is none."""
+        if index.place is None:
+            assert index.constant is not None
+            text = f"first_lane({self.e.param(index.dtype, index.constant['value'].value.reshape(()), index.constant)})"
+        elif index.place.position == INDEX:
+            text = at.element(index.place.strides, index.place.offset)
+        else:
+            text = f"first_lane({load(self.e, index.place, index.dtype, replace(at, axis=None, lanes=None))})"
+        self.e.line(f"{name} = {text}")
+        if not index.checked:
+            return
+        extent = self.e.word(index.extent, f"{name}_n")
+        wraps = mode == "raise" and index.dtype.kind == "i"
+        if wraps or index.dtype is u64:
+            with self.e.block(f"if {name} < 0:"):
+                self.e.line(f"{name} = {name} + {extent}" if wraps else f"{name} = {LARGEST}")
+        if mode == "clip":
+            self.e.line(f"{name} = max(min({name}, {extent} - 1), 0)")
+            return
+        with self.e.block(f"if min({name}, {extent} - 1 - {name}) < 0:"):
+            if mode == "drop":
+                self.e.line(f"{inside} = 0")
+                self.e.line(f"{name} = 0")
+            else:
+                self.e.line(index_error(self.e, node))
+
+    def _define_gather(self, node: Node, at: Point) -> None:
+        found, name, dtype = self.layout.gathered(node), self.name(node), node.type.dtype
+        position, scope = found.table.position, self.e.scope(found.table.position)
+        pointer = self.e.pointer(position, found.table.offset * dtype.itemsize, found.table.strides)
+        zero = f"splat(0, {dtype_name(compute_dtype(dtype))})"
+        if node in self._bases or all(at.stride(s) == 0 for s in found.index_strides):
+            self.prepare(node, at)
+            base = self._bases[node]
+            text = load_from(pointer, (1, *found.table.strides), dtype, scope, at.after(f"{base}_at"))
+            if found.mode == "drop":
+                text = f"select(splat({base}_in, i64) != 0, {text}, {zero})"
+        else:
+            places, bad = self._index_vectors(node, found, at)
+            lanes = LANES if at.lanes is None else at.lanes
+            if bad and at.lanes is not None:
+                self.e.line(f"{name}_bad = {bad} & mask_tail({lanes})")
+                bad = f"{name}_bad"
+            if bad and found.mode == "raise":
+                with self.e.block(f"if any_lane({bad}):"):
+                    self.e.line(index_error(self.e, node))
+            elif bad:
+                places = f"select({bad}, 0, {places})"
+            text = f"gather({pointer}, {places}, {dtype_name(dtype)}, {scope}, {lanes})"
+            if bad and found.mode == "drop":
+                text = f"select({bad}, {zero}, {text})"
+        self.e.line(f"{name} = {text}", f"v{self.e.numbers[node]}: {dtype} = gather(in{position})")
+        self.set(node, name)
+
+    def _index_vectors(self, node: Node, found: Gathered, at: Point) -> tuple[str, str]:
+        """Variables with sixteen elements of the table, and with the lanes whose indices are out of range ('': none)."""
+        name, bad, total = self.name(node), "", at.element(found.table.strides)
+        vectors: list[str] = []
+        if at.stride(found.table.strides):
+            vectors.append(f"lanes(0) * {at.stride(found.table.strides)}")
+        for k, index in enumerate(found.indices):
+            one = f"{name}_i{k}"
+            if index.place is None:
+                assert index.constant is not None
+                param = self.e.param(index.dtype, index.constant["value"].value.reshape(()), index.constant)
+                self.e.line(f"{one} = cast({param}, i64)")
+            elif index.place.position == INDEX:
+                self.e.line(f"{one} = {_index_lanes(index.place, i64, at)}")
+            else:
+                self.e.line(f"{one} = cast({load(self.e, index.place, index.dtype, at)}, i64)")
+            if index.checked:
+                extent = self.e.word(index.extent, f"{one}_n")
+                if index.dtype is u64:
+                    self.e.line(f"{one} = select({one} < 0, {LARGEST}, {one})")
+                elif found.mode == "raise" and index.dtype.kind == "i":
+                    self.e.line(f"{one} = select({one} < 0, {one} + {extent}, {one})")
+                if found.mode == "clip":
+                    self.e.line(f"{one} = maximum(minimum({one}, {extent} - 1), 0)")
+                else:
+                    self.e.line(f"{one}_bad = ({one} < 0) | ({one} >= {extent})" + (f" | {bad}" if bad else ""))
+                    bad = f"{one}_bad"
+            vectors.append(one if index.stride == 1 else f"{one} * {index.stride}")
+        if total != "0":
+            vectors.append(f"splat({total}, i64)")
+        self.e.line(f"{name}_places = {' + '.join(vectors)}")
+        return f"{name}_places", bad
 
     def _define_reduction_of_one(self, node: Node) -> None:
         if node.op.combine in (">", "<"):

@@ -21,16 +21,15 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import bytecode, errors, interpreter, typeinfer, types
+from numba.core import errors, typeinfer, types
 from numba.core import ir as numba_ir
 from numba.core.typing.context import BaseContext
 
-from graphc.backends.cpu import operators, simd
+from graphc.backends.cpu import frontend, operators, simd
 from graphc.backends.cpu.runtime.objectfile import read_symbols
 
 _FRONT_END = threading.RLock()  # Numba keeps global state while it compiles; llvmlite locks every call into LLVM itself
@@ -149,13 +148,6 @@ _typing_context = functools.cache(_Typing)
 _ARGUMENTS = (simd.Pointer, types.int64, types.int64)
 
 
-class _Interpreter(interpreter.Interpreter):
-    """Bytecode to Numba IR, without the clean-ups after ``with``, ``try`` and calls with ``*args``."""
-
-    def post_process(self, peepholes: Any, func_ir: Any) -> Any:
-        return func_ir
-
-
 @dataclass(frozen=True)
 class _TypedFunction:
     blocks: dict[int, Any]
@@ -163,11 +155,9 @@ class _TypedFunction:
     signatures: Mapping[Any, Any]
 
 
-def _typed(function: FunctionType) -> _TypedFunction:
-    identity = bytecode.FunctionIdentity.from_function(function)
-    func_ir = _Interpreter(identity).interpret(bytecode.ByteCode(func_id=identity))
+def _typed(func_ir: numba_ir.FunctionIR) -> _TypedFunction:
     if func_ir.arg_count != len(_ARGUMENTS):
-        raise errors.TypingError(f"{identity.func_name} must take (table, thread, threads)", loc=func_ir.loc)
+        raise errors.TypingError(f"{func_ir.func_id.func_name} must take (table, thread, threads)", loc=func_ir.loc)
     infer = typeinfer.TypeInferer(_typing_context(), func_ir, _NoWarnings())
     for index, (argument, type_) in enumerate(zip(func_ir.arg_names, _ARGUMENTS, strict=True)):
         infer.seed_argument(argument, index, type_)
@@ -400,24 +390,22 @@ def _inline(module: llvm.ModuleRef, t: Target) -> None:
 
 def default_namespace() -> dict[str, Any]:
     """The names that kernel source may use: the vocabulary of simd and vmath, and whatever else registered itself."""
-    from graphc.backends.cpu import external, tile, vmath  # noqa: F401  (they register their functions)
+    from graphc.backends.cpu import external, tile, vmath, window_tile  # noqa: F401  (they register their functions)
 
     return dict(simd.VOCABULARY)
 
 
-def python_function(source: str, name: str, namespace: Mapping[str, Any] | None = None) -> FunctionType:
-    """The function ``name`` that ``source`` defines; its lines are known to ``linecache`` for tracebacks."""
+def function_ir(source: str, name: str, namespace: Mapping[str, Any] | None = None) -> numba_ir.FunctionIR:
+    """Numba's IR of the function ``name`` that ``source`` defines; its lines are known to ``linecache`` for errors."""
     filename = f"<graphc kernel {name}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    scope = dict(default_namespace() if namespace is None else namespace)
-    exec(compile(source, filename, "exec"), scope)
-    return scope[name]
+    return frontend.numba_ir(source, name, default_namespace() if namespace is None else namespace, filename)
 
 
 def llvm_text(source: str, name: str, cpu: str | None = None, namespace: Mapping[str, Any] | None = None) -> str:
     """The kernel as LLVM IR, not optimised: what Numba and the vocabulary make of it."""
     with _FRONT_END:
-        return str(_Lowering(_typed(python_function(source, name, namespace)), name, target(cpu)).run())
+        return str(_Lowering(_typed(function_ir(source, name, namespace)), name, target(cpu)).run())
 
 
 def optimized_module(text: str, name: str, cpu: str | None = None) -> llvm.ModuleRef:

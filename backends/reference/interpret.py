@@ -11,7 +11,7 @@ from graphc.interpreter import contiguous, evaluate, fresh
 from graphc.ir import Graph
 from graphc.passes.packing import ALIGNMENT
 from graphc.passes.plan import Block, Plan
-from graphc.passes.schedule import Kernel, Schedule
+from graphc.passes.schedule import Kernel, Schedule, Value, base_of, is_part
 from graphc.types import TensorType
 
 Arrays = Sequence[np.ndarray]
@@ -40,20 +40,30 @@ def run_schedule(schedule: Schedule, inputs: Sequence[Any]) -> tuple[np.ndarray,
     for kernel in schedule.kernels:
         arguments = [stored(schedule, store, a) for a in kernel.args]
         for number, result in zip(kernel.results, compute(kernel, arguments), strict=True):
-            base = schedule.values[number].base
-            target = number if base is None else base
-            store[target] = seen_as(result, schedule.values[target].type)
+            target = base_of(schedule, number)
+            if is_part(schedule, number):
+                if store[target] is None:
+                    store[target] = garbage(schedule.values[target].type)
+                part_of(store[target], schedule.values[number])[...] = result
+            else:
+                store[target] = seen_as(result, schedule.values[target].type)
     outputs = [stored(schedule, store, v) for v in schedule.outputs]
     return tuple(fresh(outputs, [stored(schedule, store, v) for v in schedule.inputs]))
 
 
 def stored(schedule: Schedule, store: Sequence[np.ndarray | None], number: int) -> np.ndarray:
-    """The array of a value: a view is its base in another shape."""
+    """The array of a value: a view is its base, or a part of it, in another shape."""
     value = schedule.values[number]
     array = store[number if value.base is None else value.base]
     if array is None:
         raise UnwrittenError(f"%{number}: {value.type} is read before it is written")
-    return seen_as(array, value.type)
+    return part_of(array, value)
+
+
+def part_of(array: np.ndarray, value: Value) -> np.ndarray:
+    """The bytes of a contiguous array that ``value``, a view of it, has, in its shape."""
+    flat = array.reshape(-1).view(np.uint8)
+    return flat[value.offset : value.offset + value.type.nbytes].view(value.type.dtype.numpy).reshape(value.type.shape)
 
 
 def seen_as(array: np.ndarray, type: TensorType) -> np.ndarray:

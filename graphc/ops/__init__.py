@@ -33,6 +33,7 @@ from graphc.ops.random import random_bits
 from graphc.ops.reduction import (
     argmax, argmin, expand, mean, reduce_and, reduce_max, reduce_min, reduce_or, reduce_prod, reduce_sum,
 )  # fmt: skip
+from graphc.ops.segments import segment_reduce, segments
 from graphc.ops.sorting import argsort, sort, top_k
 from graphc.ops.structure import item, items
 from graphc.ops.systems import cofactor, det, inverse, nonsingular, pinv, slogdet, solve
@@ -50,8 +51,8 @@ __all__ = [
     "log10", "log1p", "log2", "logaddexp", "lt", "lu", "matmul", "maximum", "mean", "minimum", "move_axis", "mul", "ne", "neg",
     "nonsingular", "over_i", "pad", "pinv", "pow_", "qr", "random_bits", "real", "recurrence", "reduce_and",
     "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "reduce_window", "remainder", "reshape",
-    "reshape_to", "rint", "rsqrt", "safe_reciprocal", "scatter", "select", "shift_left", "shift_right", "sigmoid",
-    "sign", "sin", "sinh", "slice_", "slogdet", "solve", "sort", "sqrt", "stop_gradient", "sub", "svd", "svdvals",
+    "reshape_to", "rint", "rsqrt", "safe_reciprocal", "scatter", "segment_reduce", "segments", "select", "shift_left", "shift_right",
+    "sigmoid", "sign", "sin", "sinh", "slice_", "slogdet", "solve", "sort", "sqrt", "stop_gradient", "sub", "svd", "svdvals",
     "take_along_axis", "tan", "tanh", "times_i", "top_k", "transpose", "transpose_to", "triangle", "triangle_mask",
     "triangular_solve", "trunc", "view_as_complex", "view_as_real", "window_argmax", "with_batch_axis", "zeros",
 ]  # fmt: skip

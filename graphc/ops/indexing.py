@@ -62,7 +62,7 @@ def _gathered_shape(name: str, x: TensorType, indices: Sequence[TensorType], axe
     return (*indices[0].shape, *[x.shape[k] for k in rest_axes(x.ndim, axes)])
 
 
-def _places(indices: Sequence[np.ndarray], extents: Axes, axes: Axes, mode: str) -> tuple[np.ndarray, np.ndarray]:
+def flat_places(indices: Sequence[np.ndarray], extents: Axes, axes: Axes, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """Flat place of each index tuple among the indexed axes (in C order of ``axes``), and which tuples are in range.
 
     Both have shape [size of I]. Places out of range are 0. Raises IndexError in NumPy's words (mode ``raise``).
@@ -97,7 +97,7 @@ def _gather_type(x: TensorType, *indices: TensorType, axes: Axes, mode: str) -> 
 def _gather_eval(x: np.ndarray, *indices: np.ndarray, axes: Axes, mode: str) -> np.ndarray:
     rest = rest_axes(x.ndim, axes)
     extents, tail = tuple(x.shape[a] for a in axes), tuple(x.shape[k] for k in rest)
-    places, inside = _places(indices, extents, axes, mode)
+    places, inside = flat_places(indices, extents, axes, mode)
     table = x.transpose(*axes, *rest).reshape(math.prod(extents), *tail)
     if inside.all():
         rows = table[places]
@@ -166,7 +166,7 @@ def _scatter_eval(
 ) -> np.ndarray:
     order = (*axes, *rest_axes(x.ndim, axes))
     extents = tuple(x.shape[a] for a in axes)
-    places, inside = _places(indices, extents, axes, mode)
+    places, inside = flat_places(indices, extents, axes, mode)
     result = np.array(x.transpose(order), order="C")
     width = math.prod(result.shape[len(axes) :])
     rows = np.reshape(updates, (len(places), width))[inside]
@@ -567,5 +567,6 @@ def add_along_axis(x: Node, updates: Node, index: Node, axis: int, mode: str = "
 
 
 __all__ = [
-    "add_along_axis", "dynamic_slice", "dynamic_update_slice", "gather", "rest_axes", "scatter", "take_along_axis",
+    "COMBINES", "MODES", "add_along_axis", "dynamic_slice", "dynamic_update_slice", "flat_places", "gather", "rest_axes",
+    "scatter", "take_along_axis",
 ]  # fmt: skip
