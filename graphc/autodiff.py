@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from graphc.clock import differentiating
 from graphc.cotangents import parts_of, summed
 from graphc.ir import Builder, Graph, GraphError, Node, current_builder, inline, topological
 from graphc.ops.arithmetic import add
@@ -58,6 +59,7 @@ def origin_of(builder: Builder, node: Node) -> Iterator[None]:
         builder.origin = saved
 
 
+@differentiating()
 def vjp_nodes(
     outputs: Sequence[Node],
     cotangents: Sequence[Node | None],

@@ -151,16 +151,19 @@ def _output_places(graph: Graph) -> dict[Node, list[int]]:
 
 
 def to_dot(value: Any, limit: int = LIMIT) -> str:
-    """A Graph, Schedule or Plan as DOT text; at most ``limit`` nodes of it, and a note about the others.
+    """A Graph, Schedule, Plan or profile as DOT text; at most ``limit`` nodes of it, and a note about the others.
 
     Graph: forward and adjoint nodes differ in colour and shape, edges carry types, tooltips the user's lines. Schedule:
-    a box around the nodes of each kernel. Plan: kernels and buffers, a buffer's colour being its place in the arena.
+    a box around the nodes of each kernel. Profile: the schedule with the figures of each kernel. Plan: kernels and
+    buffers, a buffer's colour being its place in the arena.
     Raises ImportError without the ``graphviz`` package, TypeError for anything else.
     """
     if isinstance(value, Graph):
         return _GraphDrawing(value, limit).source()
     if hasattr(value, "stages"):
         return _ScheduleDrawing(value, limit).source()
+    if hasattr(value, "figures"):
+        return _ScheduleDrawing(value.schedule, limit, value.figures).source()
     if hasattr(value, "schedule"):
         return _PlanDrawing(value, limit).source()
     raise TypeError(f"only a Graph, Schedule or Plan can be drawn, not {type(value).__name__}")
@@ -303,11 +306,12 @@ def _tooltip(node: Node, names: Mapping[Node, str], graph: Graph) -> str:
 
 
 class _ScheduleDrawing(_Drawing):
-    """The body of every kernel in a box; edges between boxes are values in memory."""
+    """The body of every kernel in a box; edges between boxes are values in memory. ``figures``: measured, by kernel."""
 
-    def __init__(self, schedule: Any, limit: int) -> None:
+    def __init__(self, schedule: Any, limit: int, figures: Mapping[str, str] | None = None) -> None:
         super().__init__(schedule.name, limit)
         self.schedule = schedule
+        self.figures = figures or {}
         self.writer: dict[int, str] = {}  # value -> the drawn node that computes it
 
     def source(self) -> str:
@@ -341,6 +345,8 @@ class _ScheduleDrawing(_Drawing):
         names = node_names(body)
         lines = ", ".join(map(str, self.schedule.lines(kernel)))
         title = f"{kernel.name} {kernel.template} {list(kernel.domain.extents)}, stage {stage}"
+        if kernel.name in self.figures:
+            title += f"\n{self.figures[kernel.name]}"
         inputs = dict(zip(body.inputs, kernel.args, strict=True))
         with self.dot.subgraph(name=f"cluster_{kernel.name}") as box:
             style = {"style": "rounded,filled", "color": "#8a97a5", "fillcolor": _template_colour(kernel.template)}

@@ -12,7 +12,6 @@ import functools
 import inspect
 import os
 import threading
-import time
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 from graphc import config
 from graphc.calling import Match, Signature, signature_of
+from graphc.clock import tracing
 from graphc.executable import Executable, Options
 from graphc.ir import Graph, Node, users
 from graphc.remarks import remark
@@ -104,9 +104,8 @@ class Compiled:
                 self._quick = (way, *self._quick[: QUICK - 1])
 
     def _compile(self, key: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Executable:
-        begin = time.perf_counter()
-        program = trace_program(self.function, args, kwargs, self.static)
-        seconds = {"trace": time.perf_counter() - begin}
+        with tracing() as seconds:
+            program = trace_program(self.function, args, kwargs, self.static)
         donated = [k for k, a in enumerate(program.arguments) if root_name(a.name) in self.donate and not a.weak]
         pairs = match_donations(program.graph, donated)
         warn_unused([program.arguments[k].name for k in donated if k not in dict(pairs)], label(self.function))

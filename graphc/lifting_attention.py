@@ -24,7 +24,7 @@ from graphc import ops
 from graphc.attention import attention, compute_type, worthwhile
 from graphc.interpreter import evaluate
 from graphc.ir import Builder, Graph, Node, topological
-from graphc.lifting_softmax import Match, Misfit, long_axes, match, same_but_ones, shifted, spread
+from graphc.lifting_softmax import Match, Misfit, long_axes, match, same_but_ones, shifted
 from graphc.types import DType, TensorType, dtype, i32
 
 Labels = tuple[int | None, ...]
@@ -110,8 +110,7 @@ class Finder:
             product = product.inputs[0]
         if product.op is not ops.dot:
             return None
-        below = spread(root.inputs[1])
-        total = below.source
+        total, of_total = unrepeated(root.inputs[1], numbered(root.inputs[1]))
         if total.op is not ops.reduce_sum or total.inputs[0].op is not ops.exp:
             return None
         for side in (0, 1):
@@ -122,7 +121,7 @@ class Finder:
             # Axis of the root → axis of p: by the axes of the product, whose free axes of p come in order.
             at = dict(zip(result_labels(product, side), labels, strict=True))
             kept = [of_e[k] for k in long_axes(e.type.shape) if k not in axes]
-            if tuple(at.get(label) for label in kept) != below.places:
+            if [at.get(label) for label in kept] != [label for label in of_total if label is not None]:
                 raise NoMatch("the sum of the exponentials divides along other axes")
             top, _ = shifted(e.inputs[0], axes)
             return self._attention(root, product, side, tuple(reversed(chain)), top, axes, of_e)
@@ -313,15 +312,20 @@ def softmax_of(p: Node) -> tuple[Node, tuple[int, ...]] | None:
     return None
 
 
-def behind_elementwise(p: Node) -> Node | None:
-    """What a softmax is taken of that an operand of the elementwise node ``p`` is."""
-    if p.op.kind != "elementwise" or p.op is ops.exp:
-        return None
-    for x in p.inputs:
-        source, _ = behind(x, numbered(x))
-        soft = softmax_of(source)
-        if soft is not None:
-            return soft[0]
+def behind_elementwise(p: Node, most: int = 8) -> Node | None:
+    """What a softmax is taken of that the elementwise node ``p`` is made of, by at most ``most`` elementwise nodes."""
+    waiting = [p]
+    for _ in range(most):
+        if not waiting:
+            return None
+        node = waiting.pop(0)
+        if node.op.kind == "elementwise" and node.op is not ops.exp:
+            for x in node.inputs:
+                source, _ = behind(x, numbered(x))
+                soft = softmax_of(source)
+                if soft is not None:
+                    return soft[0]
+                waiting.append(source)
     return None
 
 

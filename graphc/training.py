@@ -7,7 +7,6 @@ import inspect
 import operator
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphc.calling import Match, Signature, check_types, matcher, rebuilder, signature_of, take_leaves
+from graphc.clock import tracing
 from graphc.driver import QUICK, chosen_options, label
 from graphc.executable import Executable, Options, batch_signature
 from graphc.optim import Optimizer
@@ -286,9 +286,8 @@ class TrainingStep:
         assert self._program is not None
         owned = self._owned
         parts = unflatten(owned.tree, owned.arrays)
-        begin = time.perf_counter()
-        program = trace_program(self._program, (*parts, *batch), named)
-        seconds = {"trace": time.perf_counter() - begin}
+        with tracing() as seconds:
+            program = trace_program(self._program, (*parts, *batch), named)
         check_updates(program, owned)
         count = len(owned.arrays)
         first = len(program.graph.outputs) - count

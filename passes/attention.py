@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 from graphc import ops
 from graphc.attention import NAMES
-from graphc.ir import Builder, Graph, Node, inline, rewrite, topological
+from graphc.ir import Builder, Graph, Node, carry_tables, inline, rewrite, topological
 from graphc.ops import control
 from graphc.ops.fused import fused
+from graphc.passes.access import contiguous_strides, reshaped_strides
 from graphc.passes.expand import expand_ops
 from graphc.passes.fold import eliminate_dead, fold_constants, inline_calls
-from graphc.passes.simplify import map_bodies, rebuild, simplify, strip_identities
+from graphc.passes.simplify import map_bodies, simplify, strip_identities
 
 _STEPS = (inline_calls, expand_ops, strip_identities, simplify, fold_constants, simplify, eliminate_dead)
 
@@ -65,28 +66,18 @@ def need(holds: bool, what: str) -> None:
         raise Unknown(what)
 
 
-def bare(node: Node) -> Node:
-    """``node`` without transposes and casts between floats around it."""
-    while node.op is ops.transpose or node.op is ops.cast and node.inputs[0].type.dtype.is_float and node.type.dtype.is_float:
-        node = node.inputs[0]
-    return node
-
-
 def parts(body: Graph) -> Parts:
     """The steps of attention, or of its derivative, in ``body``. Raises Unknown."""
-    need(len(body.outputs) == 3, "three results")
     dots = [node for node in body.nodes if node.op is ops.dot]
     found = _forward(body, dots) if len(dots) == 2 else _backward(body, dots)
     frame = found.frame
     b = len(frame) - 2
     need(b >= 0 and is_over(found.s, b, 1, 1), "scores are q kᵀ")
-    known = {found.s, *dots}
     for node in topological([found.t], stop=[found.s]):
         at_frame = node.type.shape == frame
         plain = node.op.kind in ("elementwise", "input", "constant", "movement")
         need(node is found.s or plain and (at_frame or node.op.kind != "elementwise"), f"{node.op.name} in the score function")
     need(all(n.op.kind != "reduction" or n in (found.total, found.inner) or n.op is ops.reduce_max for n in body.nodes), "sums")
-    need(len(known) == len(dots), "contractions")
     return found
 
 
@@ -99,9 +90,11 @@ def _exponential(e: Node) -> tuple[Node, Node]:
 
 
 def _forward(body: Graph, dots: Sequence[Node]) -> Parts:
+    need(len(body.outputs) == 3, "three results")
     o, top, total = body.outputs
-    quotient = bare(o)
-    need(quotient.op is ops.div and quotient.inputs[0].op is ops.dot, "a product that is divided")
+    quotients = [node for node in body.nodes if node.op is ops.div and node.inputs[0] in dots and node.inputs[0].inputs[0].op is ops.exp]
+    need(len(quotients) == 1 and placement(o, quotients[0]) is not None, "a product that is divided")
+    (quotient,) = quotients
     product = quotient.inputs[0]
     e = product.inputs[0]
     t, m = _exponential(e)
@@ -117,19 +110,23 @@ def _forward(body: Graph, dots: Sequence[Node]) -> Parts:
 
 
 def _backward(body: Graph, dots: Sequence[Node]) -> Parts:
-    products = tuple(bare(o) for o in body.outputs)
-    need(len(dots) == 5 and all(x.op is ops.dot for x in products), "five contractions")
-    ct_q, ct_k, ct_v = products
-    ct_s, p = ct_q.inputs[0], ct_v.inputs[0]
-    need(ct_k.inputs[0] is ct_s and p.op is ops.div, "the factors of the products")
+    need(len(dots) == 5, "five contractions")
+    of_v = [x for x in dots if x.inputs[0].op is ops.div and x.inputs[0].inputs[0].op is ops.exp]
+    need(len(of_v) == 1 and of_v[0].type.ndim >= 2, "one product with p")
+    (ct_v,) = of_v
+    p, b = ct_v.inputs[0], ct_v.type.ndim - 2
     t, m = _exponential(p.inputs[0])
     behind = set(topological([t]))
-    others = [node for node in dots if node not in products]
-    s = [node for node in others if node in behind]
-    ct_p = [node for node in others if node not in behind]
-    need(len(s) == 1 and len(ct_p) == 1, "the scores and the cotangent of p")
-    b = s[0].type.ndim - 2
-    need(is_over(ct_p[0], b, 1, 1) and is_over(ct_q, b, 1, 0) and is_over(ct_k, b, 0, 0) and is_over(ct_v, b, 0, 0), "axes")
+    s = [node for node in dots if node in behind]
+    rest = [node for node in dots if node not in behind and node is not ct_v]
+    of_q, of_k = ([x for x in rest if is_over(x, b, k, 0)] for k in (1, 0))
+    ct_p = [x for x in rest if is_over(x, b, 1, 1)]
+    need(len(s) == len(of_q) == len(of_k) == len(ct_p) == 1 and is_over(ct_v, b, 0, 0), "the axes of the contractions")
+    products = (of_q[0], of_k[0], ct_v)
+    ct_s = of_q[0].inputs[0]
+    need(of_k[0].inputs[0] is ct_s, "one cotangent of the scores")
+    for made in products:
+        need(any(placement(o, made) is not None for o in body.outputs), "a result with one stride per axis")
     sums = [node for node in body.nodes if node.op.kind == "reduction"]
     need(len(sums) == 1 and sums[0].op is ops.reduce_sum and sums[0]["axes"] == (b + 1,), "one sum for each row")
     return Parts(s[0], t, m, p.inputs[0], ct_p=ct_p[0], inner=sums[0], p=p, ct_s=ct_s, products=products)
@@ -174,50 +171,188 @@ def fuse_attention(graph: Graph) -> Graph:
 
 
 def lay_out_fused(graph: Graph) -> Graph:
-    """``graph`` with each result of a ``fused`` node that is only read transposed written in that order of axes."""
+    """``graph`` with the results of ``fused`` nodes written where and in the order of axes in which they are read.
+
+    What only moves a result (transposes, reshapes, a concatenation of several of them) is put into the body, as far as each
+    result still has one stride per axis. A result that others read transposed and ``fused`` nodes as it is, is transposed
+    for both.
+    """
     graph = map_bodies(graph, lay_out_fused)
-    if not any(node.op is fused for node in graph.nodes):
-        return graph
-    readers: dict[Node, list[Node]] = {}
-    for node in graph.nodes:
-        for x in node.inputs:
-            readers.setdefault(x, []).append(node)
-    outputs = set(graph.outputs)
-    wanted: dict[Node, dict[int, tuple[int, ...]]] = {}  # fused node -> order of axes of each of its results
-    for node in graph.nodes:
-        if node.op is ops.item and node.inputs[0].op is fused and node not in outputs:
-            orders = {x["axes"] if x.op is ops.transpose else () for x in readers.get(node, ())}
-            if len(orders) == 1 and () not in orders:
-                wanted.setdefault(node.inputs[0], {})[node["index"]] = orders.pop()
-    if not wanted:
-        return graph
-    bodies: dict[tuple[str, tuple[tuple[int, tuple[int, ...]], ...]], Graph] = {}
-
-    def moved_to(node: Node, operands: tuple[Node, ...]) -> Node | None:
-        if node in wanted:
-            body, orders = node["body"], wanted[node]
-            key = (body.digest, tuple(sorted(orders.items())))
-            if key not in bodies:
-                bodies[key] = transposed(body, orders)
-            return fused(*operands, body=bodies[key], name=node["name"])
-        if node.op is ops.item and node.inputs[0] in wanted:
-            return ops.item(operands[0], index=node["index"])
-        if node.op is ops.transpose and node.inputs[0].op is ops.item and node.inputs[0].inputs[0] in wanted:
-            if node.inputs[0]["index"] in wanted[node.inputs[0].inputs[0]]:
-                return operands[0]
-        return None
-
-    moved = {item for item in graph.nodes if item.op is ops.item and item["index"] in wanted.get(item.inputs[0], ())}
-    # An adjoint has the type of its primal; what is moved has not.
-    adjoints = tuple(entry for entry in graph.adjoints if not moved & {entry[1], entry[2]})
-    return rebuild(replace(graph, adjoints=adjoints), moved_to)
+    return _Layout(graph).run() if any(node.op is fused for node in graph.nodes) else graph
 
 
-def transposed(body: Graph, orders: dict[int, tuple[int, ...]]) -> Graph:
-    """``body`` with results transposed."""
-    with Builder(body.name) as builder:
-        results = inline(body, [builder.input(x["name"], x.type) for x in body.inputs])
-        return builder.graph([ops.transpose_to(x, orders[k]) if k in orders else x for k, x in enumerate(results)])
+class _Layout:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.readers: dict[Node, list[Node]] = {}
+        for node in graph.nodes:
+            for x in dict.fromkeys(node.inputs):
+                self.readers.setdefault(x, []).append(node)
+        self.outputs = set(graph.outputs)
+        self.ends: dict[Node, list[Node]] = {}  # fused node -> what takes the place of its results
+        self.absorbed: set[Node] = set()
+        self.order_of: dict[Node, tuple[int, ...]] = {}  # item -> the order of axes in which it is stored for all readers
+
+    def run(self) -> Graph:
+        for node in self.graph.nodes:
+            if node.op is fused:
+                self.choose(node)
+        if not self.ends:
+            return self.graph
+        mapping: dict[Node, Node] = {}
+        bodies: dict[object, Graph] = {}
+        with Builder(self.graph.name) as builder:
+            for x in self.graph.inputs:
+                mapping[x] = builder.input(x["name"], x.type)
+            for node in self.graph.nodes:
+                if node in mapping or node in self.absorbed:
+                    continue
+                if node.op is fused:
+                    self.remake(builder, node, mapping, bodies)
+                else:
+                    mapping[node] = builder.remake(node, tuple([mapping[x] for x in node.inputs]))
+            # An adjoint has the type of its primal; what is stored in another order of axes has not.
+            kept = [entry for entry in self.graph.adjoints if not {entry[1], entry[2]} & self.order_of.keys()]
+            carry_tables(builder, replace(self.graph, adjoints=tuple(kept)), mapping)
+            return builder.graph([mapping[x] for x in self.graph.outputs])
+
+    def remake(self, builder: Builder, node: Node, mapping: dict[Node, Node], bodies: dict[object, Graph]) -> None:
+        """``node`` and its results, at what takes their place."""
+        operands = tuple([self.operand(x, mapping) for x in node.inputs])
+        items = [item for item in self.readers.get(node, ()) if item.op is ops.item]
+        if node not in self.ends:
+            made = builder.remake(node, operands)
+            mapping[node] = made
+            mapping.update((item, ops.item(made, index=item["index"])) for item in items)
+            return
+        ends = self.ends[node]
+        number = {item: item["index"] for item in items}
+        body = self.body(node, ends, number)
+        body = bodies.setdefault(body.digest, body)
+        made = mapping[node] = fused(*operands, body=body, name=node["name"])
+        mapping.update((end, ops.item(made, index=k)) for k, end in enumerate(ends))
+        for end in ends:
+            if end in self.order_of:
+                for reader in self.readers[end]:
+                    if reader.op is ops.transpose:
+                        mapping[reader] = mapping[end]
+
+    def operand(self, x: Node, mapping: dict[Node, Node]) -> Node:
+        if x not in self.order_of:
+            return mapping[x]
+        order = self.order_of[x]
+        return ops.transpose_to(mapping[x], [order.index(k) for k in range(len(order))])
+
+    def body(self, node: Node, ends: Sequence[Node], number: dict[Node, int]) -> Graph:
+        with Builder(node["body"].name) as builder:
+            results = inline(node["body"], [builder.input(x["name"], x.type) for x in node["body"].inputs])
+            moved = {item: results[k] for item, k in number.items()}
+            for step in topological(ends, stop=number):
+                if step not in moved and step.op is ops.constant:
+                    moved[step] = ops.constant(**dict(step.attrs))
+                elif step not in moved:
+                    moved[step] = builder.remake(step, tuple([moved[x] for x in step.inputs]))
+            return builder.graph([ops.transpose_to(moved[end], self.order_of.get(end, range(end.type.ndim))) for end in ends])
+
+    # ---------------------------------------------------------------------------------------- what is moved
+
+    def choose(self, node: Node) -> None:
+        """Decide what takes the place of the results of ``node``."""
+        items = sorted((item for item in self.readers.get(node, ()) if item.op is ops.item), key=lambda x: x["index"])
+        if [item["index"] for item in items] != list(range(len(node.type.items))):
+            return
+        ends = {item: self.follow(item) for item in items}
+        for join in dict.fromkeys(self.reader(end) for end in ends.values()):
+            if join is not None and join.op is ops.concatenate and len(set(join.inputs)) == len(join.inputs):
+                parts_ = {item for item, end in ends.items() if end in join.inputs}
+                if len(parts_) == len(join.inputs):
+                    end = self.follow(join)
+                    ends |= {item: end for item in parts_}
+        while True:
+            lost = [item for item, end in ends.items() if placement(end, item) is None]
+            if not lost:
+                break
+            ends = {item: item if end in {ends[x] for x in lost} else end for item, end in ends.items()}
+        for item, end in ends.items():
+            orders = {x["axes"] if x.op is ops.transpose else () for x in self.readers.get(item, ()) if x.op is not fused}
+            if item is end and item not in self.outputs and len(orders) == 1 and () not in orders:
+                self.order_of[item] = orders.pop()
+        if all(item is end for item, end in ends.items()) and not self.order_of.keys() & ends.keys():
+            return
+        self.ends[node] = list(dict.fromkeys(ends.values()))
+        made = set(items)  # and what leads on from them
+        for x in topological(self.ends[node], stop=items):
+            if not made.isdisjoint(x.inputs):
+                made.add(x)
+        self.absorbed |= made - set(self.ends[node])
+        for item in self.order_of.keys() & ends.keys():
+            self.absorbed.update(x for x in self.readers[item] if x.op is ops.transpose)
+
+    def reader(self, node: Node) -> Node | None:
+        """The one node that reads ``node``."""
+        found = self.readers.get(node, ())
+        return found[0] if len(found) == 1 and node not in self.outputs else None
+
+    def follow(self, node: Node) -> Node:
+        """The last of the movements that only lead on from ``node``."""
+        while True:
+            reader = self.reader(node)
+            if reader is None or not (reader.op in (ops.transpose, ops.reshape) or adds_nothing(reader) is node):
+                return node
+            node = reader
 
 
-__all__ = ["Parts", "Unknown", "fuse_attention", "lay_out_fused", "parts"]
+def adds_nothing(node: Node) -> Node | None:
+    """x where ``node`` is x + 0."""
+    if node.op is ops.add:
+        for x, y in (node.inputs, node.inputs[::-1]):
+            if ops.constant_value(y) == 0:
+                return x
+    return None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the elements of a node lie in a result: at an offset, with one stride per axis; ``plus_zero``: as x + 0."""
+
+    offset: int
+    strides: tuple[int, ...]
+    plus_zero: bool
+
+
+def placement(end: Node, made: Node) -> Placement | None:
+    """Where ``made`` lies in ``end``, which is made of it by movements, casts and additions of 0; None if not affine."""
+    offset, strides, plus_zero = 0, contiguous_strides(end.type.shape), False
+    node = end
+    while node is not made:
+        inner = adds_nothing(node)
+        if node.op is ops.concatenate:
+            at = 0
+            for x in node.inputs:
+                if made in topological([x], stop=[made]):
+                    inner = x
+                    break
+                at += x.type.shape[node["axis"]]
+            offset += at * strides[node["axis"]]
+        elif node.op is ops.transpose:
+            moved = [0] * len(strides)
+            for k, axis in enumerate(node["axes"]):
+                moved[axis] = strides[k]
+            strides = tuple(moved)
+            inner = node.inputs[0]
+        elif node.op is ops.reshape:
+            found = reshaped_strides(node.type, strides, node.inputs[0].type)
+            if found is None:
+                return None
+            strides, inner = found, node.inputs[0]
+        elif node.op is ops.cast:
+            inner = node.inputs[0]
+        elif inner is not None:
+            plus_zero = True
+        if inner is None:
+            return None
+        node = inner
+    return Placement(offset, strides, plus_zero)
+
+
+__all__ = ["Parts", "Placement", "Unknown", "fuse_attention", "lay_out_fused", "parts", "placement"]

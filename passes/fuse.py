@@ -17,7 +17,9 @@ from graphc.ir import INPUT, Array, Graph, GraphError, Line, Node, Op
 from graphc.ops.base import constant
 from graphc.ops.contraction import free_axes
 from graphc.ops.movement import broadcast_to, reshape
+from graphc.passes.across import attach
 from graphc.passes.grouping import (
+    ACROSS,
     CLOSED,
     COPY,
     FULL,
@@ -34,6 +36,7 @@ from graphc.passes.grouping import (
     index_axis,
     index_shape,
     kept_shape,
+    reduced_axes,
 )  # fmt: skip
 from graphc.passes.schedule import Domain, Kernel, Schedule, Value
 from graphc.text import node_names
@@ -56,6 +59,8 @@ def fuse(graph: Graph) -> Schedule:
     """
     grouping = Grouping(graph)
     grouping.run()
+    attach(grouping)
+    grouping.finish()
     return _Lowering(grouping).schedule()
 
 
@@ -335,6 +340,8 @@ class _Body:
         operands = cut.operands[item]
         if cut.what[item] == COPY:
             made = self.read(operands[0], FULL, shape)
+        elif cut.what[item] == REDUCTION and place == ACROSS:
+            made = self.across(item)
         elif cut.what[item] == REDUCTION:
             made = self.apply(item, (self.read(operands[0], FULL, self.group.frame),), shape)
         elif cut.nodes[item].op.kind in ("contraction", "window"):
@@ -349,6 +356,17 @@ class _Body:
             made = self.apply(item, tuple(self.read(o, place, shape) for o in operands), shape)
         self.computed[item] = made
         return made
+
+    def across(self, item: int) -> Node:
+        """A reduction over the axes that the kernel keeps, or over all of them."""
+        node, frame, reduced = self.cut.nodes[item], self.group.frame, self.group.reduced
+        assert reduced is not None
+        total = len(reduced_axes(node)) == len(node.inputs[0].type.shape)
+        axes = tuple(k for k in range(len(frame)) if total or k not in reduced)
+        attrs = tuple((key, axes if key == "axes" else value) for key, value in node.attrs)
+        shape = () if total else tuple(frame[k] for k in reduced)
+        operand = self.read(self.cut.operands[item][0], FULL, frame)
+        return self.add(node.op, (operand,), attrs, TensorType(node.type.dtype, shape), node)
 
     def gather(self, item: int, shape: Shape) -> Node:
         """A gather at ``shape``: its table as it is, its index tensors at the leading axes."""
@@ -368,7 +386,9 @@ class _Body:
             else:
                 operands = tuple(self.update(o, shape) for o in self.cut.operands[member])
                 self.produced[member] = self.apply(member, operands, shape)
-        return self.apply(item, (target, self.update(updates, shape), *map(self.raw, others)), self.group.frame)
+        lead = (shape[0],)
+        rest = (self.update(o, lead) if self.cut.root[o] in self.produced else self.raw(o) for o in others)
+        return self.apply(item, (target, self.update(updates, shape), *rest), self.group.frame)
 
     def update(self, o: int, shape: Shape) -> Node:
         """Operand ``o`` for the updates of a segment, which have ``shape``."""

@@ -32,7 +32,7 @@ Shape = tuple[int, ...]
 SOURCE, SCALAR, IOTA, ACCESS, ELEMENTWISE, COPY, REDUCTION, CONTRACTION, WINDOW, CLOSED, ITEM, RESULT, GATHER, SEGMENT = range(14)
 LOOPED = (ELEMENTWISE, COPY, REDUCTION, GATHER)
 
-FULL, KEPT = 0, 1
+FULL, KEPT, ACROSS = 0, 1, 2
 
 #: Limits of one kernel: body nodes, buffers of a chain, buffers of a merger side by side.
 MAX_NODES = 160
@@ -323,6 +323,9 @@ class Grouping:
         self.sink()
         self.absorb()
         self.sink()
+
+    def finish(self) -> None:
+        """The last step, after :func:`graphc.passes.across.attach`."""
         self.pair()
         self.groups = [g for g in self.groups if g.members]
 
@@ -559,6 +562,8 @@ class Grouping:
         node = self.nodes[item]
         table, *indices = self.operands[item]
         lead = index_shape(node, shape)
+        if fit.core not in ("loop", "segment"):
+            raise Misfit(f"what follows a {fit.core} reads nothing by index")
         if lead is None:
             raise Misfit("a gather's result has other axes than the loops")
         for o in (table, *indices):
@@ -749,13 +754,17 @@ class Grouping:
 
     def producers(self, item: int) -> dict[int, None]:
         """The items that make the updates of segment ``item`` and are better computed anew, element by element."""
-        node, updates = self.nodes[item], self.operands[item][1]
+        node = self.nodes[item]
         shape = node.inputs[1].type.shape
-        if math.prod(shape[1:]) < FEW_LANES or self.is_inline(updates) or not self.pure[updates]:
+        operands = self.operands[item][1:2]
+        if node.op.name == "scatter" and len(shape) == 1:
+            operands = self.operands[item][1:3]  # sixteen updates and their places at once
+        elif math.prod(shape[1:]) < FEW_LANES:
             return {}
         found: dict[int, None] = {}
-        if not self.produces(self.root[updates], shape, item, found):
-            return {}
+        for o in operands:
+            if not self.is_inline(o) and self.pure[o]:
+                self.produces(self.root[o], shape, item, found)
         exact = node["combine"] == "add" or all(self.what[k] == GATHER for k in found)
         return found if exact else {}  # what wins a minimum must have the bits that others compare it with
 
@@ -797,9 +806,9 @@ class Grouping:
 
     def absorb_into(self, item: int, group: Group, produced: dict[int, None]) -> None:
         group.produced = dict.fromkeys(sorted(produced, key=self.position.__getitem__))
-        first = self.root[self.operands[item][1]]
-        self.readers[first].remove(item)
-        group.externals.pop(first, None)
+        for first in {self.root[o] for o in self.operands[item]} & produced.keys():
+            self.readers[first].remove(item)
+            group.externals.pop(first, None)
         for member in group.produced:
             for o in self.operands[member]:
                 root = self.root[o]

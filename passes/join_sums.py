@@ -23,7 +23,6 @@ from graphc import ops
 from graphc.ir import Graph, Node, users
 from graphc.passes.simplify import map_bodies
 from graphc.passes.stacks import Join, copied_bytes, join_nodes, needs, run_of, stack
-from graphc.types import TensorType
 
 #: Most terms of one joined sum: as many operands as a concatenation of them has.
 MOST_TERMS = 4096
@@ -227,11 +226,16 @@ def sum_join(total: Sum, groups: Sequence[Terms], stacks: Mapping[frozenset[Node
             else:
                 members = stacked([t.inputs[0] for t in group], stacks)
                 value[first] = over_stack(members, group[0]["axes"], new)
-        for node in total.adds:
-            left, right = (value[i] for i in node.inputs)
-            value[node] = left if right is None else right if left is None else ops.add(left, right)
-        made = value[total.root]
-        assert made is not None and isinstance(made.type, TensorType)
-        return [made]
+        return [added(total, value)]
 
     return Join((total.root,), tuple(wanted), make)
+
+
+def added(total: Sum, value: dict[Node, Node | None]) -> Node:
+    """The sum of what stands for its terms in ``value``; None stands for nothing."""
+    for node in total.adds:
+        left, right = (value[i] for i in node.inputs)
+        value[node] = left if right is None else right if left is None else ops.add(left, right)
+    made = value[total.root]
+    assert made is not None
+    return made

@@ -14,6 +14,7 @@ from graphc.passes.manager import Dump, run
 from graphc.passes.parts import place_parts
 from graphc.passes.pipeline import PIPELINE
 from graphc.passes.plan import plan
+from graphc.passes.recompute import recompute
 from graphc.passes.schedule import Kernel
 from graphc.passes.stage import stage
 
@@ -33,7 +34,7 @@ def lower(graph: Graph, donated: Iterable[tuple[int, int]], scratch: Callable[[K
     seconds["passes"] = time.perf_counter() - begin
 
     begin = time.perf_counter()
-    schedule = stage(place_parts(fuse(optimised)), pairs)
+    schedule = stage(place_parts(recompute(fuse(optimised))), pairs)
     seconds["fuse"] = time.perf_counter() - begin
 
     begin = time.perf_counter()

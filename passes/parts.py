@@ -18,7 +18,7 @@ from itertools import groupby
 
 from graphc.ir import Graph, Node
 from graphc.ops.movement import concatenate
-from graphc.passes.schedule import Domain, Kernel, Schedule, Value, base_of
+from graphc.passes.schedule import Domain, Kernel, Schedule, Value, base_of, compact
 from graphc.types import TensorType
 
 #: Where parts begin, in bytes: what kernels may expect of the memory that they write.
@@ -70,7 +70,7 @@ class _Parts:
                     found.append(kernel)
             self.done += [(kernel,) for kernel in found] if len(found) > len(stage) else [tuple(found)]
         stages = tuple(tuple(self.absorbed.get(k, k) for k in stage) for stage in self.done if stage)
-        return replace(self.schedule, values=tuple(self.values), stages=stages)
+        return compact(replace(self.schedule, values=tuple(self.values), stages=stages))
 
     # -------------------------------------------------------------------------------------------- one kernel for all
 

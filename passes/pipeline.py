@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from graphc.passes.attention import fuse_attention, lay_out_fused
 from graphc.passes.complex import lower_complex
+from graphc.passes.dots import shape_dots
 from graphc.passes.expand import expand_ops
 from graphc.passes.fold import eliminate_dead, fold_constants, inline_calls
 from graphc.passes.join import join_pads
 from graphc.passes.join_alike import join_alike
 from graphc.passes.join_dots import join_dots
+from graphc.passes.join_scatters import join_scatters
 from graphc.passes.join_sums import join_sums
 from graphc.passes.manager import Pass
 from graphc.passes.merge_stacks import merge_stacks
+from graphc.passes.pack import pack_operands
+from graphc.passes.project_tables import project_tables
 from graphc.passes.segments import sort_scatters
 from graphc.passes.simplify import simplify, strip_identities
 from graphc.passes.split import split_reductions
@@ -62,6 +66,14 @@ SIMPLIFY = Pass(
     before=("split_reductions",),
     reason="a split reduction matches no rule any more",
 )
+JOIN_SCATTERS = Pass(
+    "join_scatters",
+    join_scatters,
+    "make one scatter of a sum of scatters into zeros",
+    after=("lower_complex", "simplify"),
+    before=("sort_scatters", "join_sums"),
+    reason="the indices of one scatter are sorted once; its updates are stacked before contractions join",
+)
 SORT_SCATTERS = Pass(
     "sort_scatters",
     sort_scatters,
@@ -110,12 +122,35 @@ JOIN_ALIKE = Pass(
     before=("merge_stacks", "split_reductions"),
     reason="contractions have joined by then, so that what follows them has slices of one array to work on",
 )
+PROJECT_TABLES = Pass(
+    "project_tables",
+    project_tables,
+    "contract a table before its rows are gathered, where it has fewer",
+    after=("join_dots", "join_alike"),
+    before=("merge_stacks",),
+    reason="the gathers of an unrolled loop, each of few rows, are one gather of many by then",
+)
 MERGE_STACKS = Pass(
     "merge_stacks",
     merge_stacks,
     "make slices of one stack of those that overlap",
     after=("join_sums", "join_dots", "join_alike"),
     reason="all stacks are there, and those of alike nodes are gone",
+)
+SHAPE_DOTS = Pass(
+    "shape_dots",
+    shape_dots,
+    "bring contractions into the form that their kernels do best",
+    after=("simplify", "join_dots", "join_sums"),
+    before=("split_reductions",),
+    reason="contractions are joined as they were written; a product of single rows becomes a reduction, which may be long",
+)
+PACK_OPERANDS = Pass(
+    "pack_operands",
+    pack_operands,
+    "transpose once what many small contractions read across its lines",
+    after=("simplify", "join_dots", "join_sums", "shape_dots"),
+    reason="simplify takes the copies away again, and contractions that join need none",
 )
 SPLIT_REDUCTIONS = Pass(
     "split_reductions",
@@ -146,6 +181,7 @@ PIPELINE: tuple[Pass, ...] = (
     STRIP_IDENTITIES,
     LOWER_COMPLEX,
     SIMPLIFY,
+    JOIN_SCATTERS,
     SORT_SCATTERS,
     FOLD_CONSTANTS,
     SIMPLIFY,  # again: folded conditions decide selects, folded scalars are neutral elements
@@ -153,8 +189,11 @@ PIPELINE: tuple[Pass, ...] = (
     JOIN_SUMS,
     JOIN_DOTS,
     JOIN_ALIKE,
+    PROJECT_TABLES,
     MERGE_STACKS,
     LAY_OUT_FUSED,
+    SHAPE_DOTS,
+    PACK_OPERANDS,
     SPLIT_REDUCTIONS,
     ELIMINATE_DEAD,
 )

@@ -11,9 +11,11 @@ per axis (:mod:`graphc.passes.access`).
 elementwise   domain = the shape of every output. Each node is an access, or elementwise at exactly that shape. An output may
               be the concatenation of nodes of that shape: they are written side by side.
 row, column   domain = full extents in the graph's axis order, ``reduced`` = the axes summed away (the same for every
-              reduction of the body). Each node is an access, an elementwise node at full shape, a reduction full → kept,
+              reduction of the body but those across). Each node is an access, an elementwise node at full shape, a reduction full → kept,
               an elementwise node at kept shape, or a broadcast_to kept → full. Outputs are full or kept. ``row``: the
-              last axis is reduced (vectors run along it); ``column``: it is kept.
+              last axis is reduced (vectors run along it); ``column``: it is kept. A row kernel that reduces its last axes
+              may also hold reductions of full values *across* its rows: over the axes that it keeps, or over all axes.
+              Their results are outputs, and read by no node.
 contraction   one dot; its operands are accesses; then elementwise nodes at the dot's shape (the epilogue) with accesses at
               that shape. domain = batch + rows + columns + contracted extents. Outputs may be concatenations as above.
 window        one conv or reduce_window (and its epilogue, elementwise at its shape).
@@ -28,7 +30,7 @@ control       one scan, cond or while_loop; ``bodies`` are the schedules of its 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.ir import Graph, Line, Node
 from graphc.looking import Inspectable
@@ -118,3 +120,25 @@ def is_part(schedule: Schedule, value: int) -> bool:
     """Whether ``value`` shares some but not all bytes of its base."""
     found = schedule.values[value]
     return found.base is not None and found.type.nbytes != schedule.values[found.base].type.nbytes
+
+
+def compact(schedule: Schedule) -> Schedule:
+    """``schedule`` without the temporaries that no kernel writes."""
+    written = {base_of(schedule, r) for kernel in schedule.kernels for r in kernel.results}
+    kept = [k for k, v in enumerate(schedule.values) if v.kind != "temporary" or base_of(schedule, k) in written]
+    if len(kept) == len(schedule.values):
+        return schedule
+    number = {old: new for new, old in enumerate(kept)}
+
+    def moved(kernel: Kernel) -> Kernel:
+        args, results = (tuple(number[v] for v in values) for values in (kernel.args, kernel.results))
+        return replace(kernel, args=args, results=results)
+
+    values = [schedule.values[k] for k in kept]
+    return replace(
+        schedule,
+        values=tuple(v if v.base is None else replace(v, base=number[v.base]) for v in values),
+        stages=tuple(tuple(map(moved, stage)) for stage in schedule.stages),
+        inputs=tuple(number[v] for v in schedule.inputs),
+        outputs=tuple(number[v] for v in schedule.outputs),
+    )

@@ -10,10 +10,12 @@ that every producer can follow, so elementwise producers still share the kernel 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from graphc import ops
 from graphc.ir import Graph, Node, rewrite
+from graphc.passes.grouping import reduced_axes
 from graphc.passes.simplify import map_bodies
 
 #: Reductions of fewer elements per result are left alone, and so are those with at least so many results.
@@ -22,6 +24,8 @@ FEW = 64
 #: A part has about so many elements, all parts and results together make at most so many.
 PART = 4096
 MOST_PARTS = 1024
+#: Nodes that are looked at before a reduction.
+MOST_SEEN = 256
 
 COMBINE: dict[str, Callable[[Node, Node], Node]] = {
     "reduce_sum": ops.add,
@@ -43,7 +47,28 @@ def is_long(node: Node) -> bool:
     if node.op.name not in COMBINE:
         return False
     results = node.type.size
-    return 0 < results < FEW and node.inputs[0].type.size >= LONG * results
+    return 0 < results < FEW and node.inputs[0].type.size >= LONG * results and not beside_rows(node)
+
+
+def beside_rows(node: Node) -> bool:
+    """Whether what ``node`` reduces depends, element by element, on reductions of its rows, of which there are many: the
+    kernel of those rows then takes ``node`` along, in parts of its own."""
+    x, axes = node.inputs[0], node["axes"]
+    if axes != tuple(range(len(axes))):
+        return False
+    stack, seen = [x], {x}
+    while stack and len(seen) < MOST_SEEN:
+        above = stack.pop()
+        if above.op.kind == "reduction":
+            shape, over = above.inputs[0].type.shape, reduced_axes(above)
+            if math.prod(shape) == x.type.size and over == tuple(range(len(shape) - len(over), len(shape))):
+                if above.type.size >= FEW:
+                    return True
+        elif above.op.kind == "elementwise" or above.op.name in ("broadcast_to", "reshape"):
+            new = [operand for operand in above.inputs if operand not in seen]
+            seen.update(new)
+            stack.extend(new)
+    return False
 
 
 def split(node: Node) -> Node | None:

@@ -51,7 +51,7 @@ class Run:
 def slice_of(node: Node) -> tuple[Node, tuple[int, ...], tuple[int, ...]] | None:
     """Source, start and size where ``node`` is a slice without gaps, perhaps without some axes of length 1."""
     shape = node.type.shape
-    if node.op is ops.reshape:
+    while node.op is ops.reshape:
         (node,) = node.inputs
     if node.op is not ops.slice_ or any(by != 1 and n > 1 for by, n in zip(node["step"], node["size"], strict=True)):
         return None

@@ -385,6 +385,11 @@ SAMPLES: dict[str, list[Sample]] = {
         for kind in ("max", "min")
     ] + [s(ties(7), **win((3,), (1,), ((0, 1),), (1,), kind="max")),
     s(x(2), **win((1,), (1,), ((2, 2),), (1,), kind="min"))],
+    "window_scatter": [
+        s(x(2, 4, 6), x(2, 5, 4), **win((1, 3, 2), (1, 2, 1), ((0, 0), (3, 2), (1, 2)), (1, 1, 1), kind=kind))
+        for kind in ("max", "min")
+    ] + [s(x(6), x(7), **win((3,), (1,), ((0, 1),), (1,), kind="max")),
+    s(x(6), x(2), **win((1,), (1,), ((2, 2),), (1,), kind="min"))],
     # ------------------------------------------------------------------------------------------ linear algebra
     "triangular_solve": [
         s(tri(3), x(3, 2), **ts(lower, transpose)) for lower in (True, False) for transpose in (True, False)

@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import random
+import re
 import shutil
 import stat
 import threading
@@ -420,6 +421,28 @@ def test_misses_are_explained(cache: Cache) -> None:
     assert explained(3, cpu="host", numba_version="0.70.0", fast_math=True) == changed
     assert explained(77, cpu="znver4").startswith("kernel: source sha256 ")
     assert cache.explain("executable", key()) == f"executable: nothing is stored in {cache.dir}"
+
+
+def test_several_misses_are_explained_at_once(cache: Cache) -> None:
+    put(cache, 0)
+    put(cache, 1)
+    path = Path(cache._path("kernel", key(1)))
+    path.write_bytes(path.read_bytes()[:-1])
+    keys = [key(0), key(1), key(2, text="x" * 200), key(0, numba_version="0.69.0")]
+    assert [file is None for file in cache.get_many("kernel", keys)] == [False, True, True, True]
+    why = cache.explain_many("kernel", keys, brief=True)
+    assert why[0] == "stored" and why[1].startswith("the entry was damaged (")
+    assert why[2].endswith("new text") and why[3] == "numba version 0.68.1 -> 0.69.0"
+    put(cache, 1)
+    assert cache.explain_many("kernel", keys[1:2]) == ["stored"]
+
+
+def test_a_full_cache_is_told(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", limit_bytes=20_000)
+    for number in range(9):
+        put(cache, number, 2000)
+    (why,) = cache.explain_many("kernel", [key(99)])
+    assert re.search(r"\(or removed: [\d,]+ bytes are stored, the limit is 20,000\)$", why)
 
 
 def test_explaining_reads_past_damaged_entries(cache: Cache) -> None:

@@ -53,7 +53,9 @@ def test_debug_1_tells_where_compile_time_went(fresh, capsys, monkeypatch):
     text = shown(capsys)
     assert re.search(r"graphc: model: not in the cache: executable: nothing is stored in", text)
     assert re.search(r"graphc: simplify: \d+ -> \d+ nodes, [\d.]+ ms", text)
-    assert re.search(r"graphc: k_\w+ \(k0\): compiled in \d+ ms", text)
+    assert re.search(r"graphc: not in the cache: \w+[^:]*: nothing is stored in", text)
+    assert re.search(r"graphc: k_\w+ \(k0\): compiled in \d+ ms \(Numba \d+, LLVM \d+\)", text)
+    assert re.search(r"graphc: \d+ compiled: Numba \d+ ms, LLVM \d+ ms, side by side", text)
     assert re.search(r"graphc: (\d+) functions: \1 compiled, 0 from the cache, 0 known", text)
     stages = ("trace", "imports", "cache", "passes", "fuse", "plan", "emit", "kernels", "link")
     summary = ", ".join(rf"{stage} [\d.]+ ms" for stage in stages)
@@ -70,6 +72,30 @@ def test_debug_1_tells_where_compile_time_went(fresh, capsys, monkeypatch):
     text = shown(capsys)
     assert "not in the cache: executable: " in text and "program sha256" in text
     assert re.search(r"functions: \d compiled, 0 from the cache, [1-9]\d* known", text)
+
+
+def test_debug_1_tells_the_time_of_the_gradient(fresh, capsys, monkeypatch):
+    monkeypatch.setenv("GRAPHC_DEBUG", "1")
+    graphc.compile(graphc.grad(lambda x: np.tanh(x).sum())).executable(Spec((8,)))
+    assert re.search(r"\(trace [\d.]+ ms, gradient [\d.]+ ms, ", shown(capsys))
+
+
+def test_debug_1_tells_why_kernels_were_not_in_the_cache(fresh, capsys, monkeypatch):
+    from graphc.backends import cpu
+
+    executable()
+    (stored,) = fresh.glob("*.executable.*")
+    stored.unlink()
+    (kernel, *_) = fresh.glob("*.kernel.*")
+    kernel.write_bytes(kernel.read_bytes()[:-9])
+    monkeypatch.setattr(cpu, "_objects", {})
+    monkeypatch.setenv("GRAPHC_DEBUG", "1")
+    executable()
+    text = shown(capsys)
+    assert re.search(r"graphc: not in the cache: \w+: the entry was damaged \(", text)
+    monkeypatch.setattr(cpu, "_objects", {})
+    graphc.compile(lambda x: np.exp(x) + 3).executable(Spec((8,)))
+    assert re.search(r"graphc: not in the cache: k_\w+: new source\n", shown(capsys))
 
 
 @pytest.mark.parametrize("warm", [False, True])

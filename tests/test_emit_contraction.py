@@ -80,6 +80,62 @@ def test_element_types(element):
         check(product(m, n, k, left, right, DTYPES[element]), depth=k)
 
 
+@pytest.mark.parametrize("element", [f32, f64], ids=str)
+def test_few_long_sums_are_taken_in_parts(element):
+    for m, n, k, left, right in (
+        (30, 41, 2050, True, False), (30, 41, 2050, False, True), (64, 64, 1025, False, False), (3, 70, 5001, False, True),
+        (1, 1, 1 << 20, False, False), (130, 20, 1100, False, False), (70, 20, 1500, True, False),
+    ):  # fmt: skip
+        graph = product(m, n, k, left, right, element)
+        check(graph, depth=k)
+        steps = [*Compiled(kernel(graph, "contraction")).code.steps]
+        assert len(steps) == 2 and steps[0].units >= 2, (m, n, k)
+
+
+def test_parts_before_an_epilogue():
+    def update(x, ct, w, bias, rate):
+        gradient = ops.dot(x, ct, batch=((), ()), contract=((0,), (0,)))
+        new = ops.sub(w, ops.mul(ops.broadcast(rate, (50, 45), ()), gradient))
+        return [new, ops.gt(ops.add(gradient, ops.broadcast(bias, (50, 45), (1,))), ops.full(w.type, 0))]
+
+    types = [TensorType(f32, s) for s in ((2049, 50), (2049, 45), (50, 45), (45,), ())]
+    check(body(update, *types), depth=2049, in_place={0: 2})
+
+
+def test_few_columns_of_a_left_operand_that_runs_along_the_rows():
+    for m, n, k in ((300, 7, 90), (129, 32, 64), (64, 10, 700), (1000, 16, 1100)):
+        for right in (False, True):
+            graph = product(m, n, k, True, right)
+            check(graph, depth=k)
+
+    def layer(x, w, bias, scale):
+        v = ops.dot(x, w, batch=((), ()), contract=((0,), (0,)))
+        v = ops.add(v, ops.broadcast(bias, (203, 9), (1,)))
+        return [ops.mul(v, ops.broadcast(scale, (203, 9), (0,))), v]
+
+    types = [TensorType(f32, s) for s in ((80, 203), (80, 9), (9,), (203,))]
+    check(body(layer, *types), depth=80)
+
+
+def test_wide_operands_of_few_rows():
+    check(product(2, 600, 1000, False, False), depth=1000)
+    check(product(9, 600, 1000, False, False), depth=1000)
+
+
+def test_units_divide_evenly():
+    """The shares of two threads differ by less than a tenth at shapes of training steps."""
+    for m, n, k in (
+        (128, 512, 784),
+        (128, 784, 512),
+        (784, 512, 128),
+        (32, 128, 512),
+        (128, 10, 512),
+        (2708, 16, 1433),
+    ):
+        units = Compiled(kernel(product(m, n, k, False, False), "contraction")).code.units
+        assert -(-units // 2) * 2 <= 1.1 * units, (m, n, k, units)
+
+
 def test_deep_half_floats():
     check(product(14, 20, 2100, True, False, bf16), depth=2100)
     check(product(1, 20, 2100, False, True, f16), depth=2100)

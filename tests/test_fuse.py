@@ -400,7 +400,9 @@ def g(h: f32[4, 8], w: f32[9], starts: i32[5], order: i32[9], i: i32[9]):
     v6: f32[4, 8] = tanh(v5)
     v7: f32[9] = reduce_sum(v4, axes=(1,))
     return v6, v7"""
-    (first, second) = kernels(text)
+    schedule = fuse(from_text(text))
+    check_contract(schedule)
+    first, second = schedule.kernels
     assert {first.template, second.template} == {"row", "segment"}
     assert all(t.size < 72 for k in (first, second) for t in k.body.output_types)
 

@@ -204,6 +204,84 @@ def test_threads_may_compile_at_once():
     assert len(set(results)) == 6
 
 
+def test_several_kernels_are_compiled_side_by_side():
+    sources = {f"k{n}": kernel(f"return {n}").replace("kernel", f"k{n}") for n in range(5)}
+    interval = sys.getswitchinterval()
+    compiled = native.compile_kernels(sources)
+    assert list(compiled) == list(sources)
+    for name, made in compiled.items():
+        assert made.data == native.compile_kernel(sources[name], name)
+        assert made.front > 0 and made.llvm > 0
+    assert sys.getswitchinterval() == interval
+
+
+@pytest.mark.parametrize("where", range(3))
+def test_an_error_in_one_of_several_kernels_is_raised(where: int):
+    lines = [["return 0"], ["return 1"], ["return 2"]]
+    lines[where] = ["return frobnicate(1)"]
+    sources = {f"k{n}": kernel(*body).replace("kernel", f"k{n}") for n, body in enumerate(lines)}
+    interval, threads = sys.getswitchinterval(), threading.active_count()
+    with pytest.raises(NumbaError, match="frobnicate"):
+        native.compile_kernels(sources)
+    assert (sys.getswitchinterval(), threading.active_count()) == (interval, threads)
+
+
+def test_an_error_in_llvm_is_raised(monkeypatch: pytest.MonkeyPatch):
+    def fail(text: str, name: str, cpu: str | None) -> bytes:
+        raise RuntimeError(f"no code for {name}")
+
+    monkeypatch.setattr(native, "_object", fail)
+    sources = {f"k{n}": kernel("return 0").replace("kernel", f"k{n}") for n in range(3)}
+    with pytest.raises(RuntimeError, match="no code for k0"):
+        native.compile_kernels(sources)
+
+
+CONTROL = {
+    "and": ["if a > 0 and b > 0:", "    return 1", "return 0"],
+    "or": ["if a > 0 or b > 0:", "    return 1", "return 0"],
+    "not": ["if not (a > 0 and not b > 0):", "    return 1", "return 0"],
+    "values": ["x = a > 0 and b > 0", "y = a if x else b - 1", "return y"],
+    "else": ["if a > 0:", "    x = 1", "elif b > 0:", "    x = 2", "else:", "    x = 3", "return x"],
+    "while": ["x = 0", "while x < 9 and b > 0:", "    x += 2", "return x"],
+    "break": ["x = 0", "while True:", "    x = x + 1", "    if x > a + 3:", "        break", "return x"],
+    "continue": ["x = 0", "for i in range(6):", "    if i & 1 == a:", "        continue", "    x = x + i", "return x"],
+    "after": ["i = -1", "for i in range(2, 9, 3):", "    pass", "return i"],
+    "none": ["i = -1", "for i in range(a, 0):", "    pass", "return i"],
+    "down": ["x = 0", "for i in range(5, a, -2):", "    x = x * 10 + i", "return x"],
+    "swap": ["x, y = a, b", "x, y = y, x + 1", "return x * 100 + y"],
+    "nested": ["x = 0", "for i in range(4):", "    for j in range(i):", "        if j == 2:", "            break",
+               "        x = x + j + 1", "    else_ = x", "return else_"],
+    "folded": ["return (1 << 3) + -2 * 3 + a"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONTROL)
+def test_control_flow_is_pythons(name: str):
+    lines = CONTROL[name]
+    call = Call(kernel("a = word(table, 0)", "b = word(table, 1)", *lines))
+    scope: dict[str, object] = {}
+    exec("def meaning(a, b):\n    " + "\n    ".join(lines), scope)
+    for a in (0, 1):
+        for b in (0, 1):
+            assert call(a, b) == scope["meaning"](a, b), (a, b)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["x = [1]", "x = lambda: 1", "with table: pass", "x = y = 1", "del table", "x = a < 1 < 2", "x: int = 1", "a.b(1)"],
+)
+def test_what_is_no_statement_of_the_language_is_quoted(line: str):
+    with pytest.raises(NumbaError) as caught:
+        native.compile_kernel(kernel("a = 1", line, "return 0"), "kernel")
+    text = str(caught.value)
+    assert "not in the language of kernels" in text and line.split(":")[0].split("(")[0] in text
+
+
+def test_a_kernel_without_return_is_refused():
+    with pytest.raises(NumbaError, match="ends with return"):
+        native.compile_kernel(kernel("if word(table, 0) > 1:", "    return 0"), "kernel")
+
+
 def test_compilation_is_quick():
     """A kernel of ten operations takes 15 ms on an idle machine; this asserts the order of magnitude."""
     lines = ["p = pointer(table, 0)", "q = pointer(table, 1)", "for i in range(0, word(table, 2), 16):"]

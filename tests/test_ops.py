@@ -27,7 +27,7 @@ ELEMENTS = list(types.DTYPES.values())
 WIDEST = (types.f64, types.c128)
 #: Kinds without samples: inputs have no meaning of their own; item and ops that hold graphs are tested with their
 #: drivers.
-STRUCTURAL = ("input", "control", "tuple")
+STRUCTURAL = ("input", "control", "tuple", "fused")
 PRIMITIVES = [name for name, op in OPS.items() if op.kind not in STRUCTURAL]
 
 

@@ -86,3 +86,27 @@ def test_errors_of_the_data_come_through():
     exe = graphc.compile(lambda x, i: x[i] * 2).executable(np.ones(3), np.zeros(2, int))
     with pytest.raises(IndexError, match="test_profile.py"):
         exe.profile(np.ones(3), np.array([0, 7]))
+
+
+def test_limits_are_plausible():
+    from graphc.backends.cpu.profile import limits
+
+    one = limits(1)
+    assert limits(1) is one
+    assert 0.5 < one.gigabytes_per_second < 2000 and 0.5 < one.gigaflops < 2000
+
+
+def test_a_drawing_shows_the_figures_of_each_kernel():
+    pytest.importorskip("graphviz")
+
+    def f(w, x):
+        return np.tanh(x @ w).sum(axis=1)
+
+    w, x = np.ones((32, 16), np.float32), np.ones((64, 32), np.float32)
+    exe = graphc.compile(f).executable(w, x)
+    profile = exe.profile(w, x, repeat=2)
+    dot = profile.to_dot()
+    assert list(profile.figures) == [kernel.name for kernel in exe.schedule.kernels]
+    for figures in profile.figures.values():
+        assert figures in dot and figures.endswith("of the limit")
+    assert "µs" not in exe.schedule.to_dot()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: graphc core from the bottom up: at its top level a module imports only from what stands before it.
 ORDER = (
-    "types", "config", "looking", "remarks", "collecting", "ir", "location", "tree", "ops", "interpreter",
+    "types", "config", "looking", "remarks", "collecting", "clock", "ir", "location", "tree", "ops", "interpreter",
     "cotangents", "autodiff", "text", "storage", "verifier", "drawing", "leaks", "generators", "promotion",
     "tracers", "tracing", "attention", "lifting_softmax", "lifting_attention", "lifting", "transforms", "control", "numpy", "scipy", "optim", "random", "checking", "nn",
     "calling", "executable", "saving", "driver", "training", "loading",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from graphc.executable import Memory, memory_of, tell
 from graphc.text import constants, to_text
 
 if TYPE_CHECKING:
+    from graphc.backends.cpu import native
     from graphc.backends.cpu.runtime import Program
     from graphc.executable import Executable, Options
     from graphc.ir import Graph
@@ -213,26 +214,54 @@ def compile_sources(sources: Mapping[str, str], users: Mapping[str, Sequence[str
         if file is not None:
             found[symbol] = file.blob("object")
     stored = len(found) - here
-    explained = not config.get(config.DEBUG)
-    for symbol in missing:
-        if symbol not in found:
-            if not explained:
-                tell(1, f"not in the cache: {cache().explain('kernel', keys[symbol])}")
-                explained = True
-            begin = time.perf_counter()
-            found[symbol] = compile_source(sources[symbol], symbol)
-            names = ", ".join((users or {}).get(symbol, ())) or "routine"
-            tell(1, f"{symbol} ({names}): compiled in {1e3 * (time.perf_counter() - begin):.0f} ms")
-            cache().put("kernel", keys[symbol], {"symbol": symbol}, {"object": found[symbol]})
-        _objects[known, symbol] = found[symbol]
-    tell(1, f"{len(sources)} functions: {len(sources) - here - stored} compiled, {stored} from the cache, {here} known")
+    anew = {symbol: keys[symbol] for symbol in missing if symbol not in found}
+    if anew and config.get(config.DEBUG):
+        reasons = cache().explain_many("kernel", anew.values(), brief=True)
+        for reason, symbols in grouped(zip(reasons, anew, strict=True)):
+            tell(1, f"not in the cache: {shortened(symbols)}: {reason}")
+    if anew:
+        from graphc.backends.cpu import native
+
+        compiled = native.compile_kernels({symbol: sources[symbol] for symbol in anew}, target.cpu_name())
+        for symbol, made in compiled.items():
+            found[symbol] = made.data
+            cache().put("kernel", anew[symbol], {"symbol": symbol}, {"object": made.data})
+        report(compiled, users or {})
+    _objects.update({(known, symbol): found[symbol] for symbol in missing})
+    tell(1, f"{len(sources)} functions: {len(anew)} compiled, {stored} from the cache, {here} known")
     return {symbol: found[symbol] for symbol in sources}
 
 
-def compile_source(source: str, symbol: str) -> bytes:
-    from graphc.backends.cpu import native
+#: So many kernels are listed by GRAPHC_DEBUG=1, those that took longest; higher levels list all.
+SLOWEST = 10
 
-    return native.compile_kernel(source, symbol, target.cpu_name())
+
+def report(compiled: Mapping[str, native.Compiled], users: Mapping[str, Sequence[str]]) -> None:
+    """Tell what compiling kernels took."""
+    level = config.get(config.DEBUG)
+    if not level:
+        return
+    slowest = sorted(compiled.items(), key=lambda item: -(item[1].front + item[1].llvm))
+    for symbol, made in slowest if level >= 2 else slowest[:SLOWEST]:
+        names = shortened(users.get(symbol, ())) or "routine"
+        parts = f"Numba {1e3 * made.front:.0f}, LLVM {1e3 * made.llvm:.0f}"
+        tell(1, f"{symbol} ({names}): compiled in {1e3 * (made.front + made.llvm):.0f} ms ({parts})")
+    front, llvm = sum(made.front for made in compiled.values()), sum(made.llvm for made in compiled.values())
+    tell(1, f"{len(compiled)} compiled: Numba {1e3 * front:.0f} ms, LLVM {1e3 * llvm:.0f} ms, side by side")
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
+    """Values by key: ``(key, values)`` in the order in which keys first come up."""
+    groups: dict[str, list[str]] = {}
+    for name, value in pairs:
+        groups.setdefault(name, []).append(value)
+    yield from groups.items()
+
+
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """``a, b, c and 9 more``."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 class Runner:

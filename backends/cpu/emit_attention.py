@@ -28,8 +28,8 @@ from graphc.backends.cpu.codegen import LANES, Code, Emission, NoEmitter, comput
 from graphc.backends.cpu.emit_loops import ragged, vector_loop
 from graphc.backends.cpu.loops import Layout, Point, Values, load, store_to
 from graphc.ir import Node
-from graphc.passes.access import access, contiguous_strides
-from graphc.passes.attention import Parts, Unknown, parts
+from graphc.passes.access import access
+from graphc.passes.attention import Parts, Unknown, parts, placement
 from graphc.passes.schedule import Kernel
 from graphc.types import DType
 
@@ -153,20 +153,20 @@ class _Writer:
         pointer = self.e.pointer(position, found.offset * size, strides)
         return Matrix(pointer, node.type.dtype, strides[:-2], strides[-2], strides[-1])
 
-    def result(self, number: int, made: Node) -> Callable[[str, Point], None]:
-        """A function that stores lanes of result ``number``, which is ``made`` transposed and cast, at a point of made."""
-        node = self.kernel.body.outputs[number]
-        strides = contiguous_strides(node.type.shape)
-        dtype, position = node.type.dtype, len(self.kernel.body.inputs) + number
-        while node is not made:
-            if node.op is ops.transpose:
-                moved = [0] * len(strides)
-                for k, axis in enumerate(node["axes"]):
-                    moved[axis] = strides[k]
-                strides = tuple(moved)
-            node = node.inputs[0]
-        pointer, scope = self.e.pointer(position), self.e.scope(position)
-        return lambda value, at: self.e.line(store_to(pointer, strides, value, dtype, scope, at), f"out{number}")
+    def result(self, made: Node) -> Callable[[str, Point], None]:
+        """A function that stores lanes of ``made`` at a point of it, where it lies in one of the results."""
+        outputs = self.kernel.body.outputs
+        number, place = next((k, at) for k, node in enumerate(outputs) if (at := placement(node, made)) is not None)
+        dtype = outputs[number].type.dtype
+        position = len(self.kernel.body.inputs) + number
+        pointer = self.e.pointer(position, place.offset * dtype.itemsize, place.strides)
+        scope = self.e.scope(position)
+
+        def store(value: str, at: Point) -> None:
+            value = f"{value} + 0.0" if place.plus_zero else value
+            self.e.line(store_to(pointer, place.strides, value, dtype, scope, at), f"out{number}")
+
+        return store
 
     # -------------------------------------------------------------------------------------------- loops
 
@@ -332,8 +332,8 @@ class _Forward(_Writer):
         assert found.product is not None
         q, k = (self.matrix(x) for x in found.s.inputs)
         v = self.matrix(found.product.inputs[1])
-        store_o = self.result(0, quotient(self.kernel.body.outputs[0]))
-        store_m, store_l = self.result(1, self.kernel.body.outputs[1]), self.result(2, self.kernel.body.outputs[2])
+        (quotient,) = (x for x in self.kernel.body.nodes if x.op is ops.div and x.inputs[0] is found.product)
+        store_o, store_m, store_l = (self.result(x) for x in (quotient, found.m.inputs[0], found.total))
         e.word(self.rows, "rows")
         e.word(self.keys, "keys")
         for name, count in (
@@ -487,13 +487,6 @@ class _Forward(_Writer):
                 store("of_rows", Point((*self.index, "row"), len(self.frame) - 2, lanes))
 
 
-def quotient(o: Node) -> Node:
-    """The division behind result o."""
-    while o.op is not ops.div:
-        o = o.inputs[0]
-    return o
-
-
 # ------------------------------------------------------------------------------------------------ backward
 
 
@@ -536,7 +529,7 @@ class _Backward(_Writer):
         assert found.ct_p is not None and found.inner is not None and found.p is not None and found.ct_s is not None
         self.q, self.k = (self.matrix(x) for x in found.s.inputs)
         self.ct_o, self.v = (self.matrix(x) for x in found.ct_p.inputs)
-        stores = [self.result(n, x) for n, x in enumerate(found.products)]
+        stores = [self.result(x) for x in found.products]
         e.word(self.rows, "rows")
         e.word(self.keys, "keys")
         self._rooms()

@@ -55,7 +55,8 @@ def contraction(kernel: Kernel) -> Code:
         both = p.left.depth[-1] == p.right.depth[-1] == 1 or p.depth == (1,)
         way: _Way = _Dots(p) if both else _Lanes(p)
     else:
-        way = _Tiles(p, tiling.choose_tile(p.rows, p.columns, p.compute, tiling.registers(config.get(config.CPU))))
+        file, apart = tiling.registers(config.get(config.CPU)), p.along(p.left, p.row) * p.left.dtype.itemsize
+        way = _Tiles(p, tiling.choose_tile(p.rows, p.columns, p.compute, file, apart))
     if p.parts == 1:
         return _Writer(kernel, p, way.title).write(way)
     whole = replace(p, parts=1)

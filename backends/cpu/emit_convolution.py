@@ -21,7 +21,7 @@ from graphc.backends.cpu import sliding, tiling
 from graphc.backends.cpu.codegen import LANES, Code, Emission, NoEmitter, Word, compute_dtype, dtype_name, linear
 from graphc.backends.cpu.loops import Axis, merge_axes
 from graphc.backends.cpu.places import FlatPlaces
-from graphc.backends.cpu.sliding import SPACE, Slide
+from graphc.backends.cpu.sliding import SPACE, Slide, rounded, uneven
 from graphc.ir import Node
 from graphc.passes.access import Access, access, contiguous_strides
 from graphc.passes.schedule import Kernel
@@ -306,9 +306,9 @@ class _Multiply:
         flat = FlatPlaces(e, c.node, 2)
         self.strips = -(-c.strips // c.row_blocks)
         rows = self.strips * c.tile.rows
-        width = _rounded(c.columns, c.tile.columns) + LANES
+        width = rounded(c.columns, c.tile.columns) + LANES
         if c.is_plain:
-            width = _rounded(c.columns + 2 * LANES, 2 * LANES) + LANES
+            width = rounded(c.columns + 2 * LANES, 2 * LANES) + LANES
         e.word(width, "width")
         item = c.compute.itemsize
         many = len(c.classes) > 1
@@ -322,7 +322,7 @@ class _Multiply:
         if c.depth:
             e.require(tiling.strip(c.compute, c.tile))
             e.require(sliding.planes(c.node.inputs[0].type.dtype))
-            channel = width if c.is_plain else _uneven(c.plane * c.block.samples)
+            channel = width if c.is_plain else uneven(c.plane * c.block.samples)
             e.word(channel, "plane")
             room = c.chunk * channel + 8 * LANES + c.tile.columns
             e.line(f"planes = {e.scratch(room * item)}")
@@ -434,7 +434,7 @@ class _Multiply:
                 f"window_planes(advance({pointer}, x_at, {dtype_name(dtype)}), planes, some, x_channel, plane, samples, "
                 "x_sample, per_sample, e0, fold0, step0, q0 * step0 + low0, extent0, memory0, "
                 "e1, fold1, step1, q1 * step1 + low1, extent1, memory1, "
-                f"e2, fold2, step2, q2 * step2 + low2, extent2, memory2, {dtype_name(dtype)})"
+                f"e2, fold2, step2, q2 * step2 + low2, extent2, memory2, 0, {dtype_name(dtype)})"
             )
             if many:
                 with e.block(f"for kind in range({e.word(len(c.classes), 'classes')}):"):
@@ -486,12 +486,3 @@ class _Multiply:
             f"window_interleave(sums, total, {rows} * width, row_high - row_low, width, whole, samples, n0, n1, n2, "
             f"m0, m1, m2, {p0}, {p1}, {p2}, {self.compute})"
         )
-
-
-def _rounded(n: int, grain: int) -> int:
-    return -(-n // grain) * grain
-
-
-def _uneven(n: int) -> int:
-    """At least n: an odd number of cache lines, so that rows do not fall on one another in the cache."""
-    return (-(-n // LANES) | 1) * LANES

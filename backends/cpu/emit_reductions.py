@@ -14,6 +14,10 @@ again is
 
 Rows of a few vectors keep everything in registers instead.
 
+Reductions *across* units (sums over the rows of what a row kernel computes: the gradients of a layer norm's scale and
+bias) run beside them. Units are then dealt out in chunks of a fixed size; each chunk adds what its rows give into a row
+of partial results, and a second step combines the chunks in their order.
+
 The order of every reduction is fixed by shapes: sixteen lanes (and one or four vectors) run along the axis, sums of
 floats in blocks of at most 128 rows or 2048 elements that are added up, lanes are combined in a tree. Long reductions
 into few results are cut into chunks of a fixed size, whose partial results a second kernel combines.
@@ -24,8 +28,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
+from graphc.backends.cpu.accumulators import Accumulator
 from graphc.backends.cpu.codegen import (
     CONTIGUOUS,
     LANES,
@@ -34,13 +38,10 @@ from graphc.backends.cpu.codegen import (
     alias_scopes,
     compute_dtype,
     dtype_name,
-    is_narrow,
     linear,
     op_cost,
-    text_size,
 )  # fmt: skip
 from graphc.backends.cpu.emit_loops import (
-    UNIT,
     Vectors,
     access_cost,
     elementwise_loops,
@@ -49,33 +50,16 @@ from graphc.backends.cpu.emit_loops import (
     share_units,
     split_index,
     vector_loop,
-    vectors_side_by_side,
 )  # fmt: skip
-from graphc.backends.cpu.loops import Axis, Layout, Point, Values, load_from
+from graphc.backends.cpu.loops import Layout, Point, Values, load_from, store_to
+from graphc.backends.cpu.phases import BLOCK, Phases, Shape
 from graphc.ir import Node
-from graphc.ops.reduction import highest, lowest
+from graphc.passes.grouping import reduced_axes
 from graphc.passes.schedule import Kernel
-from graphc.types import DType, i32, i64, u8
-
-BLOCK = 128  # vectors of a float sum that are added one after another; the blocks' sums are added up
-CHUNK = 1 << 15  # elements of a long reduction that are one unit
-LONG = 1 << 17  # elements from which a reduction with few units is cut into chunks
-FEW_UNITS = 8
-RESIDENT = 4  # vectors of a row that stay in registers
-SMALL_BODY = 5  # nodes: up to here four vectors are worked on at once
-MEDIUM_BODY = 16
+from graphc.types import DType
 
 HORIZONTAL_COST = 3.0  # nanoseconds of combining sixteen lanes
-HORIZONTAL = {
-    "reduce_sum": "reduce_add", "reduce_prod": "reduce_mul", "reduce_max": "reduce_max", "reduce_min": "reduce_min",
-    "reduce_and": "reduce_and", "reduce_or": "reduce_or",
-}  # fmt: skip
-#: ops that give the same bits wherever they are written: no product that could contract into a following addition
-_REPEATABLE = frozenset(
-    "add sub neg abs sign maximum minimum select cast eq ne lt le gt ge isnan isfinite floor ceil trunc rint "
-    "bit_and bit_or bit_xor bit_not alias stop_gradient broadcast_to".split()
-)
-_MOST_REPEATED = 3  # ops that are computed again rather than kept
+SHARED_VECTORS = 4  # vectors of sums across rows that a thread combines at once
 
 
 def row(kernel: Kernel) -> Code:
@@ -90,12 +74,21 @@ def column(kernel: Kernel) -> Code:
 
 def _reduction(kernel: Kernel) -> Code:
     """The template names the usual case; axes of extent 1 can turn one into the other, or leave nothing to reduce."""
-    layout = Layout(kernel.body, kernel.domain.extents, kernel.domain.reduced).collapse(kernel.body.outputs)
+    across = across_units(kernel)
+    reached = [node.inputs[0] if node in across else node for node in kernel.body.outputs]
+    layout = Layout(kernel.body, kernel.domain.extents, kernel.domain.reduced).collapse(reached)
     if not any(axis.reduced for axis in layout.axes or ()):
         return elementwise_loops(kernel, layout)
-    phases = Phases(layout, alias_scopes(kernel.body.input_types, kernel.body.output_types))
+    phases = Phases(layout, alias_scopes(kernel.body.input_types, kernel.body.output_types), across)
     shape = Shape.of(layout, phases)
     writer = _Writer(Emission(kernel, _title(shape)), phases, shape)
+    if across:
+        writer.write_across()
+        combine = _Writer(Emission(kernel, f"{_title(shape)}, combining sums across rows"), phases, shape)
+        combine.write_across_combined()
+        vectors = shape.row_count * -(-shape.length // LANES)
+        then = combine.e.code(-(-vectors // SHARED_VECTORS), shape.chunks * vectors * len(across) * CONTIGUOUS)
+        return writer.e.code(shape.chunks, max(cost(phases, shape), writer.e.memory_cost), then)
     if shape.chunks == 1:
         writer.write()
         return writer.e.code(shape.threads, max(cost(phases, shape), writer.e.memory_cost))
@@ -105,6 +98,13 @@ def _reduction(kernel: Kernel) -> Code:
     then = combine.e.code(shape.units, shape.chunks * shape.units * len(phases.all_reductions))
     work = max(cost(phases, shape), writer.e.memory_cost)
     return writer.e.code(shape.chunks * shape.units, work, then)
+
+
+def across_units(kernel: Kernel) -> tuple[Node, ...]:
+    """The reductions of a body that do not go over the reduced axes of its domain but over all others, or over all axes."""
+    reduced = tuple(sorted(kernel.domain.reduced))
+    nodes = (node for node in kernel.body.nodes if node.op.kind == "reduction")
+    return tuple(node for node in nodes if reduced_axes(node) != reduced)
 
 
 def _title(shape: Shape) -> str:
@@ -128,353 +128,8 @@ def cost(phases: Phases, shape: Shape) -> float:
             else:
                 outer += each
         inner += CONTIGUOUS * (len(phases.loaded[q]) + len(phases.saved[q]) + len(phases.stored[q]))
+        inner += 2 * CONTIGUOUS * len(phases.across[q])
     return inner * vectors + outer * shape.units
-
-
-# ------------------------------------------------------------------------------------------------ phases
-
-
-class Phases:
-    """When each node of a body with reductions is computed.
-
-    A node is *inner* if it changes along the reduced axes; others are known per unit. ``when[node]`` is the phase
-    that an inner node is computed in, and the phase before which any other node is known. ``stored[q]`` are the
-    (numbers of) full-size outputs that phase q writes, ``saved[q]`` the nodes that it puts into scratch,
-    ``loaded[q]`` those that it gets from there or from an output.
-    """
-
-    def __init__(self, layout: Layout, scopes: Sequence[int]) -> None:
-        self.layout = layout
-        self.outputs = layout.body.outputs
-        self.order = layout.needed(self.outputs)
-        self.inner: set[Node] = set()
-        self.when: dict[Node, int] = {}
-        for node in self.order:
-            self._place(node)
-        self.all_reductions = [node for node in self.order if node.op.kind == "reduction"]
-        self.gathers = [node for node in self.order if node in self.inner and self._begins_once(node)]
-        assert layout.extents is not None
-        self.full = [k for k, node in enumerate(self.outputs) if node.type.ndim == len(layout.extents)]
-        self.count = 1 + max(
-            [*(self.when[r] - 1 for r in self.all_reductions), *(self.when[self.outputs[k]] for k in self.full)],
-            default=0,
-        )
-        self.reductions = [[r for r in self.all_reductions if self.when[r] - 1 == q] for q in range(self.count)]
-        self._sink()
-        store = {k: self.when[self.outputs[k]] for k in self.full}
-        while self._schedule(store, scopes):
-            pass
-
-    def _place(self, node: Node) -> None:
-        place = self.layout.place(node)
-        if place is not None:
-            self.when[node] = 0
-            if self._changes(place.strides):
-                self.inner.add(node)
-            return
-        if self.layout.is_leaf(node):
-            self.when[node] = 0
-            if node.op.name == "gather" and any(map(self._changes, self.layout.gathered(node).strides)):
-                self.inner.add(node)
-            return
-        self.when[node] = max(self.when[x] for x in node.inputs) + (node.op.kind == "reduction")
-        if node.op.kind != "reduction" and any(x in self.inner for x in node.inputs):
-            self.inner.add(node)
-
-    def _begins_once(self, node: Node) -> bool:
-        """Whether ``node`` is a gather whose indices are the same for a whole unit, and in all its lanes."""
-        if node.op.name != "gather":
-            return False
-        found = self.layout.gathered(node).index_strides
-        return not any(strides[-1] != 0 or self._changes(strides) for strides in found)
-
-    def _changes(self, strides: tuple[int, ...]) -> bool:
-        """Whether a place with these strides changes along the reduced axes."""
-        assert self.layout.axes is not None
-        return any(s != 0 and axis.reduced for s, axis in zip(strides, self.layout.axes, strict=True))
-
-    def _sink(self) -> None:
-        """Compute nodes in the phase that first uses them where no more than their one computed operand has to wait."""
-        first_use: dict[Node, int] = {self.outputs[k]: self.when[self.outputs[k]] for k in self.full}
-        for node in reversed(self.order):
-            is_reduction = node.op.kind == "reduction"
-            if node in self.inner and not self.layout.is_leaf(node):
-                computed = [x for x in node.inputs if x in self.inner and not self.layout.is_leaf(x)]
-                if len(computed) <= 1:
-                    self.when[node] = max(self.when[node], first_use[node])
-            if self.layout.is_leaf(node):
-                continue
-            for x in node.inputs:
-                use = self.when[node] - 1 if is_reduction else self.when[node]
-                first_use[x] = min(first_use.get(x, use), use)
-
-    def _schedule(self, store: dict[int, int], scopes: Sequence[int]) -> bool:
-        """Find what crosses from phase to phase if output k is written in phase ``store[k]``. An output may lie where
-        an argument lies: if that is read in a later phase, delay the output and return True."""
-        self.stored = [[k for k in self.full if store[k] == q] for q in range(self.count)]
-        self.saved: list[list[Node]] = [[] for _ in range(self.count)]
-        self.loaded: list[list[Node]] = [[] for _ in range(self.count)]
-        last_read: dict[int, int] = {}
-        for q in reversed(range(self.count)):
-            seen: set[Node] = set()
-            stack = self.wanted(q)
-            while stack:
-                node = stack.pop()
-                if node in seen or node not in self.inner:
-                    continue
-                seen.add(node)
-                place = self.layout.place(node)
-                if place is not None:
-                    last_read.setdefault(scopes[place.position] if place.position >= 0 else -1, q)
-                elif self.when[node] < q and not self._repeatable(node):
-                    self.loaded[q].append(node)
-                    if self.output_of(node, q) is None and node not in self.saved[self.when[node]]:
-                        self.saved[self.when[node]].append(node)
-                elif not self.layout.is_leaf(node):
-                    stack.extend(node.inputs)
-        delayed = False
-        for k in self.full:
-            last = last_read.get(scopes[len(self.layout.body.inputs) + k], 0)
-            if last > store[k]:
-                store[k], delayed = last, True
-        return delayed
-
-    def wanted(self, q: int) -> list[Node]:
-        """What phase q computes at each point, besides what that needs."""
-        found = [r.inputs[0] for r in self.reductions[q]] + [self.outputs[k] for k in self.stored[q]] + self.saved[q]
-        return list(dict.fromkeys(found))
-
-    def output_of(self, node: Node, q: int) -> int | None:
-        """An output that holds ``node`` in full precision since before phase q."""
-        if is_narrow(node.type.dtype):
-            return None
-        return next((k for p in range(q) for k in self.stored[p] if self.outputs[k] is node), None)
-
-    def _repeatable(self, node: Node) -> bool:
-        """True for a few ops, none of which can round differently in another place."""
-        stack, ops = [node], 0
-        while stack:
-            node = stack.pop()
-            if node not in self.inner or self.layout.is_leaf(node):
-                continue
-            ops += 1
-            if node.op.name not in _REPEATABLE or ops > _MOST_REPEATED:
-                return False
-            stack.extend(node.inputs)
-        return True
-
-    def known_before(self, q: int) -> list[Node]:
-        """The nodes that are the same for a whole unit and are first known before phase q."""
-        return [n for n in self.order if n not in self.inner and n.op.kind != "reduction" and self.when[n] == q]
-
-    def body_size(self) -> float:
-        """The text of the largest phase, counted in plain ops."""
-        return max(sum(map(text_size, self._computed(q))) for q in range(self.count))
-
-    def has_chains(self) -> bool:
-        """Whether a phase gains from vectors that are worked on side by side."""
-        return any(vectors_side_by_side(self._computed(q)) > 1 for q in range(self.count))
-
-    def _computed(self, q: int) -> list[Node]:
-        needed = self.layout.needed(self.wanted(q), self.loaded[q])
-        return [node for node in needed if node in self.inner and not self.layout.is_leaf(node)]
-
-    @property
-    def splits(self) -> bool:
-        """Whether partial results of chunks can be combined afterwards: one phase, and nothing computed per unit on
-        both sides of it."""
-        if self.count > 1:
-            return False
-        return all(self.layout.is_leaf(node) for node in self.known_before(0))
-
-
-# ------------------------------------------------------------------------------------------------ shape of the loops
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The loops: units over ``outer`` kept axes (and ``blocks`` of columns), inside them a loop over ``rows``
-    (reduced axes that lanes do not run along), and vectors along the last axis, which is reduced in a row kernel and
-    kept in a column kernel.
-
-    ``width`` vectors are worked on at once. ``resident``: all vectors of a row, which then stay in registers.
-    ``chunks``: parts of a long reduction, along ``rows`` if there are any, each ``chunk`` long.
-    """
-
-    axes: tuple[Axis, ...]
-    outer: tuple[int, ...]
-    rows: tuple[int, ...]
-    width: int
-    resident: bool
-    chunks: int
-    chunk: int
-
-    @staticmethod
-    def of(layout: Layout, phases: Phases) -> Shape:
-        assert layout.axes
-        axes, last = layout.axes, len(layout.axes) - 1
-        outer = tuple(k for k, axis in enumerate(axes) if not axis.reduced and k != last)
-        rows = tuple(k for k, axis in enumerate(axes) if axis.reduced and k != last)
-        vectors, size = -(-axes[last].extent // LANES), phases.body_size()
-        width = 4 if size <= SMALL_BODY or phases.has_chains() else 2 if size <= MEDIUM_BODY else 1
-        if any(r.op.combine in (">", "<") for r in phases.all_reductions) and axes[last].reduced:
-            width = 1
-        resident = (
-            axes[last].reduced and not rows and last > 0 and 0 < vectors <= (RESIDENT if size <= MEDIUM_BODY else 1)
-        )
-        if not axes[last].reduced:
-            width = max(1, min(width, vectors))
-        elif last > 0 and vectors < 2 * width:
-            width = 1
-        shape = Shape(axes, outer, rows, width, resident, 1, 0)
-        if not phases.splits or shape.units > FEW_UNITS or shape.elements < LONG:
-            return shape
-        if not rows:
-            return replace(shape, chunk=CHUNK, chunks=-(-shape.length // CHUNK))
-        chunk = -(-max(1, CHUNK // max(shape.elements // shape.row_count, 1)) // BLOCK) * BLOCK
-        return replace(shape, chunk=chunk, chunks=-(-shape.row_count // chunk))
-
-    @property
-    def is_row(self) -> bool:
-        return self.axes[-1].reduced
-
-    @property
-    def length(self) -> int:
-        """Extent of the vector axis."""
-        return self.axes[-1].extent
-
-    @property
-    def row_count(self) -> int:
-        return math.prod(self.axes[k].extent for k in self.rows)
-
-    @property
-    def elements(self) -> int:
-        return math.prod(axis.extent for axis in self.axes)
-
-    @property
-    def blocks(self) -> int:
-        """Blocks of columns."""
-        return 1 if self.is_row else -(-self.length // (LANES * self.width))
-
-    @property
-    def units(self) -> int:
-        return math.prod(self.axes[k].extent for k in self.outer) * self.blocks
-
-    @property
-    def grain(self) -> int:
-        """Units that go to one thread together."""
-        return max(1, UNIT // max(self.elements // max(self.units, 1), 1))
-
-    @property
-    def threads(self) -> int:
-        return -(-self.units // self.grain)
-
-
-# ------------------------------------------------------------------------------------------------ accumulators
-
-
-class Accumulator:
-    """The partial result of one reduction, in one variable (argmax and argmin: two) per vector that is worked on at
-    once.
-
-    ``prefix`` tells the sum of a block (``b``) from the whole (``a``).
-    """
-
-    def __init__(self, e: Emission, node: Node, prefix: str = "a") -> None:
-        self.e, self.node = e, node
-        self.number = e.numbers[node]
-        self.prefix = prefix
-        self.dtype = compute_dtype(node.inputs[0].type.dtype)
-        self.is_arg = node.op.combine in (">", "<")
-        if self.is_arg and self.dtype.kind == "b":
-            self.dtype = u8
-        axis_extent = node.inputs[0].type.shape[node["axis"]] if self.is_arg else 0
-        self.index_dtype = i32 if axis_extent < 2**31 else i64
-
-    @property
-    def is_float_sum(self) -> bool:
-        return self.node.op.name == "reduce_sum" and self.dtype.is_float
-
-    def of_blocks(self) -> Accumulator:
-        """The accumulator of one block of a float sum; for other reductions this one."""
-        return Accumulator(self.e, self.node, "b") if self.is_float_sum else self
-
-    def name(self, suffix: str) -> str:
-        return f"{self.prefix}{self.number}{suffix}"
-
-    def place(self, suffix: str) -> str:
-        """The variable with the place of the extreme value."""
-        return f"place{self.number}{suffix}"
-
-    @property
-    def identity(self) -> str:
-        """The number that changes nothing, as a literal."""
-        if self.is_arg:
-            return literal(self.dtype, (lowest if self.node.op.combine == ">" else highest)(self.dtype))
-        assert self.node.op.identity is not None
-        return literal(self.dtype, self.node.op.identity(self.dtype))
-
-    @property
-    def variables(self) -> list[tuple[str, DType]]:
-        """Its variables, without suffix, and their element types."""
-        found = [(self.name(""), self.dtype)]
-        return [*found, (self.place(""), self.index_dtype)] if self.is_arg else found
-
-    def start(self, suffix: str, along_lanes: bool = False) -> None:
-        """Before the first vector. ``along_lanes``: lanes run along the reduced axis, so that their first places
-        differ."""
-        self.e.line(f"{self.name(suffix)} = splat({self.identity}, {dtype_name(self.dtype)})")
-        if self.is_arg:
-            first = "lanes_of" if along_lanes else "splat"
-            self.e.line(f"{self.place(suffix)} = {first}(0, {dtype_name(self.index_dtype)})")
-
-    def update(self, suffix: str, value: str, place: str = "") -> None:
-        """Combine with another vector, whose elements have the places ``place`` (an expression)."""
-        name = self.name(suffix)
-        if not self.is_arg:
-            assert self.node.op.combine is not None
-            self.e.line(f"{name} = {self.node.op.combine.format(name, value)}", f"v{self.number}: {self.node.op.name}")
-            return
-        wins = f"{value} {self.node.op.combine} {name}"
-        if self.dtype.is_float:
-            wins = f"({wins}) | ({value} != {value}) & ({name} == {name})"
-        self.e.line(f"wins = {wins}", f"v{self.number}: {self.node.op.name}")
-        self.e.line(f"{name} = select(wins, {value}, {name})")
-        self.e.line(f"{self.place(suffix)} = select(wins, {place}, {self.place(suffix)})")
-
-    def merge(self, suffixes: Sequence[str]) -> None:
-        """Combine the vectors that were worked on at once into the first of them."""
-        names = [self.name(suffix) for suffix in suffixes]
-        while len(names) > 1:
-            half = len(names) // 2
-            assert self.node.op.combine is not None
-            for k in range(half):
-                self.e.line(f"{names[k]} = {self.node.op.combine.format(names[k], names[k + half])}")
-            names = names[:half]
-
-    def finish(self, suffix: str, across_lanes: bool) -> str:
-        """The variable with the result, in all lanes where it was combined ``across_lanes``."""
-        result, name, place = f"v{self.number}{suffix}", self.name(suffix), self.place(suffix)
-        if not across_lanes:
-            self.e.line(f"{result} = " + (f"cast({place}, i64)" if self.is_arg else name))
-        elif not self.is_arg:
-            self.e.line(f"{result} = {HORIZONTAL[self.node.op.name]}({name})")
-        else:
-            best = HORIZONTAL["reduce_max" if self.node.op.combine == ">" else "reduce_min"]
-            ties = f"{name} == {best}({name})"
-            if self.dtype.is_float:
-                ties = f"({ties}) | ({name} != {name})"
-            beyond = f"splat({literal(self.index_dtype, highest(self.index_dtype))}, {dtype_name(self.index_dtype)})"
-            self.e.line(f"{result} = cast(reduce_min(select({ties}, {place}, {beyond})), i64)")
-        return result
-
-
-def literal(dtype: DType, value: float | bool) -> str:
-    """A number as kernel source writes it; integers above int64 wrap."""
-    if dtype.is_float:
-        return repr(float(value))
-    number = int(value)
-    return str(number - 2**64 if number >= 2**63 else number)
 
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -494,12 +149,13 @@ class _Writer:
         self.extents[0] = e.word(shape.axes[0].extent, "n0")
         self.index: list[str | int] = [f"i{k}" for k in range(len(shape.axes))]
         self.vector = len(shape.axes) - 1
-        self.accumulators = {node: Accumulator(e, node) for node in phases.all_reductions}
+        self.accumulators = {node: Accumulator(e, node) for node in (*phases.all_reductions, *phases.all_across)}
         self.row = f"i{shape.rows[0]}" if len(shape.rows) == 1 else "r"
         self.low: str | int = 0  # the range of rows, or of vectors where there are no rows
         self.high: str | int = self._product(shape.rows) if shape.rows else self.extents[-1]
         self.suffixes = [f"_{c}" for c in range(shape.width)] if shape.width > 1 else [""]
         self.scratch: dict[Node, tuple[str, int]] = {}  # what goes through scratch: pointer, alias scope
+        self.partial: dict[Node, tuple[str, int]] = {}  # of reductions across units: shared scratch, alias scope
 
     def _product(self, axes: Sequence[int]) -> str | int:
         """The product of extents, as text if one of them is known at run time only."""
@@ -516,17 +172,21 @@ class _Writer:
         if not self.shape.resident:
             self._make_scratch()
         with self._units():
-            for values, points in self._blocks():
-                rows = self._resident_rows(values[0]) if self.shape.resident else []
-                for q in range(self.phases.count):
-                    self._emit_unit_nodes(values, points, q)
-                    if self.shape.resident:
-                        self._resident_phase(values[0], rows, q)
-                    else:
-                        self._phase(values, points, q)
-                    self._finish(values, q)
-                self._emit_unit_nodes(values, points, self.phases.count)
-                self._store_kept(values, points)
+            self._unit()
+
+    def _unit(self) -> None:
+        """All phases of a unit, and what it stores."""
+        for values, points in self._blocks():
+            rows = self._resident_rows(values[0]) if self.shape.resident else []
+            for q in range(self.phases.count):
+                self._emit_unit_nodes(values, points, q)
+                if self.shape.resident:
+                    self._resident_phase(values[0], rows, q)
+                else:
+                    self._phase(values, points, q)
+                self._finish(values, q)
+            self._emit_unit_nodes(values, points, self.phases.count)
+            self._store_kept(values, points)
 
     def write_partial(self) -> None:
         """The first of two steps: each chunk of the reduced axes leaves its accumulators in shared scratch."""
@@ -580,6 +240,105 @@ class _Writer:
                 pointer = self.e.shared(vectors * LANES * dtype.itemsize)
                 found.append((pointer, self.e.new_scope(), dtype, stem))
         return found
+
+    # -------------------------------------------------------------------------------------------- across units
+
+    def write_across(self) -> None:
+        """The first of two steps where reductions go across units: chunks of units leave their partial results."""
+        self._make_partial()
+        if not self.shape.resident:
+            self._make_scratch()
+        e, shape = self.e, self.shape
+        size = e.word(shape.chunk, "chunk_size")
+        e.line(f"start, stop = share({e.word(shape.chunks, 'chunks')}, 1, thread, threads)")
+        with e.block("for chunk in range(start, stop):"):
+            for node, (pointer, scope) in self.partial.items():
+                accumulator = self.accumulators[node]
+                zero = f"splat({accumulator.identity}, {dtype_name(accumulator.dtype)})"
+                if node in self.phases.every_total:
+                    e.line(f"t{accumulator.number} = {zero}")
+                    continue
+                with e.block(f"for j in range(0, {self._partial_size(node)}, {LANES}):"):
+                    element = linear(("chunk", self._partial_size(node)), ("j", 1))
+                    e.line(f"store({pointer}, {element}, {zero}, {dtype_name(accumulator.dtype)}, {scope})")
+            outer = [(f"i{k}", self.extents[k]) for k in shape.outer]
+            unit = outer[0][0] if len(outer) == 1 else "unit"
+            last = f"min(chunk * {size} + {size}, {self._product(shape.outer)})"
+            with e.block(f"for {unit} in range(chunk * {size}, {last}):"):
+                if len(outer) > 1:
+                    split_index(e, unit, outer)
+                self._unit()
+            for node in self.phases.every_total:
+                accumulator, (pointer, scope) = self.accumulators[node], self.partial[node]
+                name = dtype_name(accumulator.dtype)
+                e.line(f"store({pointer}, chunk * {LANES}, t{accumulator.number}, {name}, {scope})")
+
+    def write_across_combined(self) -> None:
+        """The second step: the chunks' partial results combined in order."""
+        self._make_partial()
+        e, shape = self.e, self.shape
+        chunks, first = e.word(shape.chunks, "chunks"), len(e.kernel.body.inputs)
+        outputs = [(k, node) for k, node in enumerate(self.phases.outputs, first) if node in self.partial]
+        per_row = -(-shape.length // LANES)
+        columns = [(k, node) for k, node in outputs if node not in self.phases.every_total]
+        if columns:
+            e.line(f"start, stop = share({shape.row_count * per_row}, {SHARED_VECTORS}, thread, threads)")
+            with e.block("for vector in range(start, stop):"):
+                for _, node in columns:
+                    self._combine_chunks(node, chunks, f"vector * {LANES}")
+                e.line(f"column = vector % {per_row} * {LANES}")
+                e.line(f"lanes_left = min({shape.length} - column, {LANES})")
+                at = Point((f"vector // {per_row} * {shape.length} + column",), 0, "lanes_left")
+                for k, node in columns:
+                    dtype, name = node.type.dtype, self.accumulators[node].name("")
+                    e.line(store_to(e.pointer(k), (1,), name, dtype, e.scope(k), at))
+        totals = [(k, node) for k, node in outputs if node in self.phases.every_total]
+        with e.block("if thread == 0:"):
+            for k, node in totals:
+                self._combine_chunks(node, chunks, "0")
+                result = self.accumulators[node].finish("", True)
+                e.line(store_to(e.pointer(k), (), result, node.type.dtype, e.scope(k), Point((), None)))
+
+    def _combine_chunks(self, node: Node, chunks: str, element: str) -> None:
+        """A vector of the partial results of all chunks, combined in blocks of a fixed size."""
+        (pointer, scope), whole = self.partial[node], self.accumulators[node]
+        block = Accumulator(self.e, node, "b")
+        whole.start("")
+        with self.e.block(f"for first in range(0, {chunks}, {BLOCK}):"):
+            block.start("")
+            with self.e.block(f"for chunk in range(first, min(first + {BLOCK}, {chunks})):"):
+                at = linear(("chunk", self._partial_size(node)), (element if element != "0" else 0, 1))
+                block.update("", f"load({pointer}, {at}, {dtype_name(whole.dtype)}, {scope})")
+            whole.update("", block.name(""))
+
+    def _partial_size(self, node: Node) -> int:
+        """Elements that a chunk leaves of a reduction across units: all places of a unit, or sixteen lanes of a total."""
+        return LANES if node in self.phases.every_total else self.shape.row_count * self._scratch_row()
+
+    def _make_partial(self) -> None:
+        for node in self.phases.all_across:
+            nbytes = self.shape.chunks * self._partial_size(node) * self.accumulators[node].dtype.itemsize
+            self.partial[node] = self.e.shared(nbytes), self.e.new_scope()
+
+    def _add_across(self, values: Values, at: Point, q: int) -> None:
+        """Combine a vector with what earlier units of the chunk gave at this place of the unit."""
+        for node in self.phases.across[q]:
+            if node in self.phases.every_total:
+                continue
+            (pointer, scope), accumulator = self.partial[node], self.accumulators[node]
+            dtype = dtype_name(accumulator.dtype)
+            element = linear(("chunk", self._partial_size(node)), (self._scratch_element(at, values.suffix), 1))
+            assert node.op.combine is not None
+            added = node.op.combine.format(f"load({pointer}, {element}, {dtype}, {scope})", values[node.inputs[0]])
+            self.e.line(
+                f"store({pointer}, {element}, {added}, {dtype}, {scope})", f"v{accumulator.number}: {node.op.name}"
+            )
+
+    def _add_totals(self, totals: Sequence[Accumulator], suffix: str) -> None:
+        for accumulator in totals:
+            assert accumulator.node.op.combine is not None
+            whole = f"t{accumulator.number}"
+            self.e.line(f"{whole} = {accumulator.node.op.combine.format(whole, accumulator.name(suffix))}")
 
     # -------------------------------------------------------------------------------------------- units
 
@@ -652,7 +411,7 @@ class _Writer:
     def _store_kept(self, values: Sequence[Values], points: Sequence[Point]) -> None:
         first = len(self.e.kernel.body.inputs)
         for k, node in enumerate(self.phases.outputs):
-            if k not in self.phases.full:
+            if k not in self.phases.full and node not in self.phases.all_across:
                 for value, at in zip(values, points, strict=True):
                     value.store(first + k, node, at)
 
@@ -660,7 +419,8 @@ class _Writer:
 
     def _phase(self, values: Sequence[Values], points: Sequence[Point], q: int) -> None:
         """Run over the reduced axes once."""
-        accumulators = [self.accumulators[node] for node in self.phases.reductions[q]]
+        totals = [self.accumulators[node] for node in self.phases.totals(q)]
+        accumulators = [*(self.accumulators[node] for node in self.phases.reductions[q]), *totals]
         suffixes = self.suffixes if self.shape.is_row else [value.suffix for value in values]
         for accumulator in accumulators:
             for suffix in suffixes:
@@ -673,6 +433,7 @@ class _Writer:
         if self.shape.is_row:
             for accumulator in accumulators:
                 accumulator.merge(suffixes)
+        self._add_totals(totals, suffixes[0])
 
     @contextlib.contextmanager
     def _rows(self, accumulators: Sequence[Accumulator], suffixes: Sequence[str]) -> Iterator[Sequence[Accumulator]]:
@@ -769,6 +530,7 @@ class _Writer:
         copies[0].emit_together(list(zip(copies[1:], points[1:], strict=True)), phases.wanted(q), points[0])
         for values, at in zip(copies, points, strict=True):
             self._update(values, at, accumulators)
+            self._add_across(values, at, q)
         for values, at in zip(copies, points, strict=True):
             for node in phases.saved[q]:
                 pointer, scope = self.scratch[node]
@@ -812,7 +574,8 @@ class _Writer:
         return rows
 
     def _resident_phase(self, unit: Values, rows: Sequence[tuple[Values, Point]], q: int) -> None:
-        accumulators = [self.accumulators[node] for node in self.phases.reductions[q]]
+        totals = [self.accumulators[node] for node in self.phases.totals(q)]
+        accumulators = [*(self.accumulators[node] for node in self.phases.reductions[q]), *totals]
         for accumulator in accumulators:
             accumulator.start(unit.suffix, True)
         for values, _ in rows:
@@ -822,7 +585,9 @@ class _Writer:
         for values, at in rows:
             view = values.child(unit.suffix)  # all vectors go into the unit's accumulators
             self._update(view, at, accumulators)
+            self._add_across(values, at, q)
             self._store_full(values, q, at)
+        self._add_totals(totals, unit.suffix)
 
     # -------------------------------------------------------------------------------------------- scratch
 

@@ -24,7 +24,7 @@ from graphc.backends.cpu import emit_segment
 from graphc.backends.cpu.codegen import CONTIGUOUS, LANES, Code, Emission, NoEmitter, compute_dtype, dtype_name, op_cost
 from graphc.backends.cpu.emit_loops import Vectors, gather_cost, ragged, vector_loop
 from graphc.backends.cpu.emit_segment import COMBINED, Indices
-from graphc.backends.cpu.loops import Axis, IndexTensor, Layout, Point, Values, merge_axes
+from graphc.backends.cpu.loops import LARGEST, Axis, Layout, Point, Values, index_error, merge_axes
 from graphc.ir import Node
 from graphc.passes.access import contiguous_strides
 from graphc.passes.schedule import Kernel
@@ -47,7 +47,12 @@ def segment(kernel: Kernel) -> Code:
             return _segments(kernel, node)
         if node.op.name == "segment_reduce" and node.type.size:
             return _sorted(kernel, node)
-        if node.op.name == "scatter" and strategy(node) == "tables" and node["axes"] == (0,) and node.inputs[2].type.ndim == 1:
+        if (
+            node.op.name == "scatter"
+            and strategy(node) == "tables"
+            and node["axes"] == (0,)
+            and node.inputs[2].type.ndim == 1
+        ):
             return _tables(kernel, node)
     return emit_segment.segment(kernel)
 
@@ -137,9 +142,7 @@ def _add_up(e: Emission, kernel: Kernel, counts: str, parts: int) -> None:
             e.line("total = total + here")
 
 
-def _order(
-    e: Emission, kernel: Kernel, node: Node, indices: Indices, counts: str, low: str, high: str
-) -> None:
+def _order(e: Emission, kernel: Kernel, node: Node, indices: Indices, counts: str, low: str, high: str) -> None:
     order = len(kernel.body.inputs) + 1
     with e.block(f"for i in range({low}, {high}):"):
         _sort_place(e, indices, None)
@@ -164,7 +167,9 @@ class Rows:
     @staticmethod
     def of(kernel: Kernel, core: Node) -> Rows:
         made = core.inputs[1]
-        extents = [(made.type.shape, [made], ()), (core.type.shape, [*kernel.body.outputs, core.inputs[0]], (core,))]
+        single = core.op.name == "scatter" and core.type.ndim == 1
+        wanted = [made, core.inputs[2]] if single else [made]
+        extents = [(made.type.shape, wanted, ()), (core.type.shape, [*kernel.body.outputs, core.inputs[0]], (core,))]
         strides: list[Strides] = []
         for shape, wanted, known in extents:
             layout = Layout(kernel.body, shape, (0,))
@@ -232,7 +237,9 @@ def _combined(node: Node, a: str, b: str) -> str:
     return COMBINED[node["combine"], node.type.dtype.kind == "b"].format(a, b)
 
 
-def _results(e: Emission, rows: Rows, points: Sequence[Point], accumulators: Sequence[str], first: Sequence[Values]) -> None:
+def _results(
+    e: Emission, rows: Rows, points: Sequence[Point], accumulators: Sequence[str], first: Sequence[Values]
+) -> None:
     """What follows from the combined values, and the stores."""
     inputs = len(e.kernel.body.inputs)
     for values, at, accumulator in zip(first, points, accumulators, strict=True):
@@ -332,45 +339,96 @@ def _tables(kernel: Kernel, node: Node) -> Code:
     turns = TABLES if single else 1
     parts = max(1, min(MOST_PARTS, count * rows.width // PART, count // (4 * places * turns)))
     element = compute_dtype(node.type.dtype)
-    nbytes = parts * turns * places * rows.width * element.itemsize
-    title = f"scatter by tables, rows of {rows.width} {dtype_name(node.type.dtype)}, mode {node['mode']}, {node['combine']}"
+    cells = places * rows.width + (LANES if single else 0)  # with room for what is dropped
+    nbytes = parts * turns * cells * element.itemsize
+    title = (
+        f"scatter by tables, rows of {rows.width} {dtype_name(node.type.dtype)}, mode {node['mode']}, {node['combine']}"
+    )
     e = Emission(kernel, f"{title}: combine")
-    _combine_tables(e, rows, e.shared(nbytes), parts * turns, element)
+    _combine_tables(e, rows, e.shared(nbytes), parts * turns, cells, element)
     then = e.code(-(-places // 64) if single else places, places * rows.width * parts * turns / LANES * CONTIGUOUS)
     e = Emission(kernel, f"{title}: parts")
-    _fill_tables(e, rows, e.shared(nbytes), parts, turns, element)
+    tables = e.shared(nbytes)
+    n = e.word(cells, "cells")
+    e.line(f"first, last = share({parts}, 1, thread, threads)")
+    with e.block("for part in range(first, last):"):
+        e.line(f"mine = advance({tables}, part * {turns} * {n}, {dtype_name(element)})")
+        _clear(e, node, f"{n} * {turns}", element)
+        size = -(-count // parts)
+        size = -(-size // LANES) * LANES if single else size
+        e.line(f"low = part * {e.word(size, 'size')}")
+        e.line(f"high = max(low, min(low + size, {e.word(count, 'updates')}))")
+        if single:
+            _fill_elements(e, rows, turns, places, element)
+        else:
+            _fill_rows(e, rows, element)
     vectors = -(-rows.width // LANES)
-    work = count * (2.0 + vectors * (rows.cost() + CONTIGUOUS)) + nbytes / 64 * CONTIGUOUS
+    work = count * (1.5 if single else 2.0 + vectors * (rows.cost() + CONTIGUOUS)) + nbytes / 64 * CONTIGUOUS
     return e.code(parts, max(work, e.memory_cost), then)
 
 
-def _fill_tables(e: Emission, rows: Rows, tables: str, parts: int, turns: int, element: DType) -> None:
+def _clear(e: Emission, node: Node, count: str, element: DType) -> None:
+    name = dtype_name(element)
+    identity = f"splat({_identity(node, element)}, {name})"
+    for lanes in ragged(e, "c", "0", count):
+        masked = "" if lanes is None else f", {lanes}"
+        e.line(f"store{'_masked' if masked else ''}(mine, c, {identity}, {name}, -1{masked})")
+
+
+def _fill_elements(e: Emission, rows: Rows, turns: int, places: int, element: DType) -> None:
+    """Sixteen updates at once are made, and their places found; then they go into the tables one by one, lane k into table
+    k modulo ``turns``. Updates without a place go behind the places of a table."""
     core, name = rows.core, dtype_name(element)
-    made, count, places = core.inputs[1], core.inputs[2].type.size, core.type.shape[0]
-    n = e.word(places * rows.width, "cells")
-    identity = f"splat({_identity(core, element)}, {name})"
-    e.line(f"first, last = share({parts}, 1, thread, threads)")
-    with e.block("for part in range(first, last):"):
-        e.line(f"mine = advance({tables}, part * {turns} * {n}, {name})")
-        for lanes in ragged(e, "c", "0", f"{n} * {turns}"):
-            masked = "" if lanes is None else f", {lanes}"
-            e.line(f"store{'_masked' if masked else ''}(mine, c, {identity}, {name}, -1{masked})")
-        e.line(f"low = part * {e.word(-(-count // parts), 'size')}")
-        e.line(f"high = min(low + size, {e.word(count, 'updates')})")
-        with e.block("for u in range(low, high):"):
-            index = _table_index(rows)
-            values = Values(e, rows.updates)
+    made, index = core.inputs[1:3]
+    mode, dtype, extent = core["mode"], index.type.dtype, e.word(places, "places")
+    e.line(f"turn = (lanes(0) & {turns - 1}) * cells")
+    for lanes in ragged(e, "u", "low", "high"):
+        at = Point(("u",), 0, lanes)
+        values = Values(e, rows.updates)
+        values.emit([made, index], at)
+        e.line(f"place = cast({values[index]}, i64)")
+        if dtype.name == "u64":
+            e.line(f"place = select(place < 0, {LARGEST}, place)")
+        elif mode == "raise" and dtype.kind == "i":
+            e.line(f"place = select(place < 0, place + {extent}, place)")
+        if mode == "clip":
+            e.line(f"place = maximum(minimum(place, {extent} - 1), 0)")
+        else:
+            e.line(f"bad = (place < 0) | (place >= {extent})" + ("" if lanes is None else f" & mask_tail({lanes})"))
+            if mode == "raise":
+                with e.block("if any_lane(bad):"):
+                    e.line(index_error(e, core))
+            else:
+                e.line(f"place = select(bad, {extent}, place)")
+        if lanes is not None:
+            e.line(f"place = select(mask_tail({lanes}), place, {extent})")
+        e.line("place = place + turn")
+        for k in range(LANES):
+            e.line(f"slot = lane(place, {k})")
+            if core["combine"] in ("add", "mul") and element.kind in "iu":  # wraps when it is stored
+                e.line(f"old = first_lane(splat_load(mine, slot, {name}, -1))")
+                value = _combined(core, "old", f"lane({values[made]}, {k})")
+                e.line(f"store_first(mine, slot, splat({value}, {name}), {name}, -1)")
+                continue
+            e.line(f"old = splat_load(mine, slot, {name}, -1)")
+            e.line(f"store_first(mine, slot, {_combined(core, 'old', f'splat_lane({values[made]}, {k})')}, {name}, -1)")
+
+
+def _fill_rows(e: Emission, rows: Rows, element: DType) -> None:
+    """One row after the other."""
+    core = rows.core
+    with e.block("for u in range(low, high):"):
+        if core["mode"] == "drop":
+            e.line("inside = 1")
+        index = rows.updates.index_tensor(core, core.inputs[2], core.type.shape[0], 1, core.type.ndim - 1)
+        here = Point(("u", *(0 for _ in rows.axes[1:])), None)
+        Values(e, rows.updates).one_index(core, index, "place", "inside", core["mode"], here)
+        with contextlib.ExitStack() as nested:
             if core["mode"] == "drop":
-                e.line("inside = 1")
-            values.one_index(core, index, "place", "inside", core["mode"], Point(("u", *(0 for _ in rows.axes[1:])), None))
-            with contextlib.ExitStack() as nested:
-                if core["mode"] == "drop":
-                    nested.enter_context(e.block("if inside == 1:"))
-                if turns > 1:
-                    e.line(f"place = place + (u & {turns - 1}) * {n}")
-                with rows.outer(e):
-                    for points in rows.vectors(e, "u"):
-                        _table_vectors(e, rows, points, made, element)
+                nested.enter_context(e.block("if inside == 1:"))
+            with rows.outer(e):
+                for points in rows.vectors(e, "u"):
+                    _table_vectors(e, rows, points, core.inputs[1], element)
 
 
 def _table_vectors(e: Emission, rows: Rows, points: Sequence[Point], made: Node, element: DType) -> None:
@@ -380,24 +438,16 @@ def _table_vectors(e: Emission, rows: Rows, points: Sequence[Point], made: Node,
     copies[0].emit_together(list(zip(copies[1:], points[1:], strict=True)), [made], points[0])
     for values, at in zip(copies, _renumbered(points, "place"), strict=True):
         target, masked = at.element(rows.table), "" if at.lanes is None else f", {at.lanes}"
-        if at.axis is None:
-            e.line(f"old = splat_load(mine, {target}, {name}, -1)")
-            e.line(f"store_first(mine, {target}, {_combined(rows.core, 'old', values[made])}, {name}, -1)")
-        else:
-            kind = "_masked" if masked else ""
-            e.line(f"old = load{kind}(mine, {target}, {name}, -1{masked})")
-            e.line(f"store{kind}(mine, {target}, {_combined(rows.core, 'old', values[made])}, {name}, -1{masked})")
+        kind = "_masked" if masked else ""
+        e.line(f"old = load{kind}(mine, {target}, {name}, -1{masked})")
+        e.line(f"store{kind}(mine, {target}, {_combined(rows.core, 'old', values[made])}, {name}, -1{masked})")
 
 
-def _table_index(rows: Rows) -> IndexTensor:
-    return rows.updates.index_tensor(rows.core, rows.core.inputs[2], rows.core.type.shape[0], 1, len(rows.core.type.shape) - 1)
-
-
-def _combine_tables(e: Emission, rows: Rows, tables: str, count: int, element: DType) -> None:
+def _combine_tables(e: Emission, rows: Rows, tables: str, count: int, cells: int, element: DType) -> None:
     """Every element of the result from those of the operand and of all tables."""
     core = rows.core
     places, name = core.type.shape[0], dtype_name(element)
-    n = e.word(places * rows.width, "cells")
+    n = e.word(cells, "cells")
     single = rows.width == 1
     e.line(f"first, last = share({e.word(places, 'places')}, {64 if single else 1}, thread, threads)")
     if single:
@@ -420,7 +470,10 @@ def _combine_vectors(
         e.line(f"{total} = {values[x]}")
     with e.block(f"for t in range({count}):"):
         for at, total in zip(points, sums, strict=True):
-            element, masked = at.after(f"t * {n}").element((1, *rows.table)), "" if at.lanes is None else f", {at.lanes}"
+            element, masked = (
+                at.after(f"t * {n}").element((1, *rows.table)),
+                "" if at.lanes is None else f", {at.lanes}",
+            )
             kind = "_masked" if masked else ""
             e.line(f"part = load{kind}({tables}, {element}, {name}, -1{masked})")
             e.line(f"{total} = {_combined(rows.core, total, 'part')}")

@@ -18,7 +18,11 @@ from dataclasses import dataclass
 
 from graphc.backends.cpu.codegen import LANES, STRIDED, Code, Emission, NoEmitter, compute_dtype, dtype_name, linear
 from graphc.backends.cpu.emit_convolution import convolution, read
+from graphc.backends.cpu.emit_correlation import correlation, fits
+from graphc.backends.cpu.emit_depthwise import direct, dots, few_filters, few_products
+from graphc.backends.cpu.emit_pooling import pooling, trailing, unpooling
 from graphc.backends.cpu.places import FlatPlaces
+from graphc.backends.cpu.sliding import SPACE
 from graphc.ir import Node
 from graphc.ops.reduction import highest, lowest
 from graphc.passes.access import Access, contiguous_strides
@@ -29,7 +33,7 @@ PATCHES = 256 << 10  # bytes of patches laid out at a time: half of a small seco
 DEPTH = 1024  # products per sum that patches are laid out for at a time
 BLOCK = 512  # places of a block at most
 ROWS = 16  # rows of a unit of reduce_window
-WINDOWS = ("conv", "reduce_window", "window_argmax")
+WINDOWS = ("conv", "reduce_window", "window_argmax", "window_scatter")
 
 Strides = tuple[int, ...]
 
@@ -42,7 +46,15 @@ def window(kernel: Kernel) -> Code:
     (node,) = found
     if node.type.size == 0:
         return Emission(kernel, "window without elements").code(1, 0.0)
-    return convolution(kernel, node) if node.op.name == "conv" else _reduction(kernel, node)
+    if node.op.name == "conv":
+        if fits(node):
+            return dots(kernel, node) if few_products(node) else correlation(kernel, node)
+        return direct(kernel, node) if few_filters(node) else convolution(kernel, node)
+    if node.op.name == "window_scatter":
+        return unpooling(kernel, node)
+    if node.op.name == "reduce_window" and 1 <= len(trailing(node)) <= SPACE:
+        return pooling(kernel, node)
+    return _reduction(kernel, node)
 
 
 # ------------------------------------------------------------------------------------------------ sliding

@@ -1,13 +1,15 @@
 """From the Python source of a kernel to the bytes of an object file, through Numba's front end and LLVM.
 
-Numba reads the bytecode into its IR and infers the types; :class:`_Lowering` writes LLVM IR from that.  Everything that
+:mod:`graphc.backends.cpu.frontend` makes Numba's IR of the source and Numba infers the types; :class:`_Lowering` writes
+LLVM IR from that.  Everything that
 a kernel has no use for is left out: no runtime, no reference counts, no wrappers, no registries of NumPy and Python
 functions, no rewrites, no SSA (LLVM builds it).  The only functions are those of :mod:`graphc.backends.cpu.simd`.
 
 Compile time, for a kernel of 12 operations in a loop and a masked tail (24 operations, eight of them exp, log or tanh):
-12 ms in Python (bytecode 5, types 3, lowering 4), 15 ms in LLVM (two thirds of it instruction selection and register
+8 ms in Python (syntax tree 1, types 3, lowering 4), 15 ms in LLVM (two thirds of it instruction selection and register
 allocation).  Two things keep LLVM fast: large functions such as ``exp`` are optimised once per process, and inlined
-only after the kernel itself went through the passes.
+only after the kernel itself went through the passes.  Several kernels go through both halves at once, see
+:func:`compile_kernels`.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ import contextlib
 import functools
 import linecache
 import os
+import queue
 import re
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +36,7 @@ from numba.core.typing.context import BaseContext
 
 from graphc.backends.cpu import frontend, operators, simd
 from graphc.backends.cpu.runtime.objectfile import read_symbols
+from graphc.collecting import collector_paused
 
 _FRONT_END = threading.RLock()  # Numba keeps global state while it compiles; llvmlite locks every call into LLVM itself
 
@@ -446,6 +452,76 @@ def compile_kernel(source: str, name: str, cpu: str | None = None, namespace: Ma
     set()
     """
     return _object(llvm_text(source, name, cpu, namespace), name, cpu)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A kernel's object file, and the seconds that it took: in Numba's front end, in LLVM's passes and code generator."""
+
+    data: bytes
+    front: float
+    llvm: float
+
+
+#: Python lets another thread run after so many seconds while kernels are compiled: a thread in LLVM comes back to Python
+#: for a few instructions at a time.
+SWITCH_SECONDS = 1e-4
+
+
+def compile_kernels(sources: Mapping[str, str], cpu: str | None = None) -> dict[str, Compiled]:
+    """Object files of several kernels, symbol to source: while LLVM works on one, Numba reads the next.
+
+    Two threads, since each half is one at a time: the front end holds Python's lock, LLVM that of llvmlite. The halves
+    are about equal. Worker processes would have to import Numba first (0.35 s, as long as 15 kernels take), or be forked
+    from a process with threads.
+    """
+    if len(sources) < 2:
+        return {name: _compiled(source, name, cpu) for name, source in sources.items()}
+    found: dict[str, Compiled] = {}
+    failures: list[BaseException] = []
+    texts: queue.SimpleQueue[tuple[str, str, float] | None] = queue.SimpleQueue()
+
+    def compile_texts() -> None:
+        while (item := texts.get()) is not None:
+            name, text, front = item
+            if failures:
+                continue
+            try:
+                begin = time.perf_counter()
+                data = _object(text, name, cpu)
+                found[name] = Compiled(data, front, time.perf_counter() - begin)
+            except BaseException as error:  # raised again by the thread that waits
+                failures.append(error)
+
+    default_namespace()
+    worker = threading.Thread(target=compile_texts, name="graphc-llvm", daemon=True)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(min(interval, SWITCH_SECONDS))
+    try:
+        worker.start()
+        with collector_paused():
+            for name, source in sources.items():
+                begin = time.perf_counter()
+                text = llvm_text(source, name, cpu)
+                texts.put((name, text, time.perf_counter() - begin))
+                if failures:
+                    break
+    finally:
+        texts.put(None)
+        worker.join()
+        sys.setswitchinterval(interval)
+    if failures:
+        raise failures[0]
+    return {name: found[name] for name in sources}
+
+
+def _compiled(source: str, name: str, cpu: str | None) -> Compiled:
+    begin = time.perf_counter()
+    with collector_paused():
+        text = llvm_text(source, name, cpu)
+    middle = time.perf_counter()
+    data = _object(text, name, cpu)
+    return Compiled(data, middle - begin, time.perf_counter() - middle)
 
 
 def assembly(source: str, name: str, cpu: str | None = None, namespace: Mapping[str, Any] | None = None) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +19,15 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu import CompiledCode, Runner, compile_sources
+from graphc import config
+from graphc.backends.cpu import CompiledCode, Runner, compile_sources, tiling
 from graphc.backends.cpu.assemble import _Assembler
-from graphc.backends.cpu.runtime import Call, TapeBuilder, Word
+from graphc.backends.cpu.runtime import Call, TapeBuilder, Word, load_objects
+from graphc.backends.cpu.runtime.team import available_cores
 from graphc.executable import operations
+from graphc.looking import Inspectable
 from graphc.passes.schedule import Kernel, Schedule
+from graphc.types import f32
 
 CLOCK = "graphc_clock"
 I64, I32 = ir.IntType(64), ir.IntType(32)
@@ -57,20 +63,32 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """Kernels by time. Prints as a table; ``limit`` is the share of the nearer one of the machine's measured limits."""
+class Profile(Inspectable):
+    """Kernels by time. Prints as a table, and draws the schedule with the figures of each kernel (``draw``, ``to_dot``).
+
+    ``limit`` is the share of the nearer one of the machine's measured limits.
+    """
 
     rows: tuple[Row, ...]
     limits: Limits
+    schedule: Schedule
 
     @property
     def microseconds(self) -> float:
         return sum(row.microseconds for row in self.rows)
 
     def share_of_limit(self, row: Row) -> float:
-        return max(
-            row.gigabytes_per_second / self.limits.gigabytes_per_second, row.gigaflops / self.limits.gigaflops
-        )
+        return max(row.gigabytes_per_second / self.limits.gigabytes_per_second, row.gigaflops / self.limits.gigaflops)
+
+    @property
+    def figures(self) -> dict[str, str]:
+        """One line for each kernel, by name: what a drawing shows."""
+        total = self.microseconds or 1.0
+        return {
+            row.name: f"{row.microseconds:.2f} µs ({row.microseconds / total:.0%}), {row.gigabytes_per_second:.1f} GB/s, "
+            f"{row.gigaflops:.1f} GFLOP/s, {self.share_of_limit(row):.0%} of the limit"
+            for row in self.rows
+        }
 
     def __str__(self) -> str:
         total = self.microseconds or 1.0
@@ -92,7 +110,9 @@ class Profile:
         widths = [max(len(r[k]) for r in table) for k in range(len(head))]
         lines = []
         for r in table:
-            cells = [c.ljust(w) if k in (0, 1, 7) else c.rjust(w) for k, (c, w) in enumerate(zip(r, widths, strict=True))]
+            cells = [
+                c.ljust(w) if k in (0, 1, 7) else c.rjust(w) for k, (c, w) in enumerate(zip(r, widths, strict=True))
+            ]
             lines.append("  ".join(cells).rstrip())
         lines.append(
             f"{total:.1f} µs in kernels; measured limits of this machine: copying "
@@ -165,7 +185,7 @@ def profile(executable: Any, leaves: Sequence[Any], repeat: int) -> Profile:
             runs=row.runs + (runs / repeat if step == 0 else 0),
             microseconds=row.microseconds + nanoseconds / repeat / 1e3,
         )
-    return Profile(tuple(rows.values()), limits(options.threads))
+    return Profile(tuple(rows.values()), limits(options.threads), plan.schedule)
 
 
 def describe(kernel: Kernel | None, schedule: Schedule | None, top: Schedule) -> Row:
@@ -229,26 +249,72 @@ def clock_object() -> bytes:
 
 @functools.cache
 def limits(threads: int | None) -> Limits:
-    """Copy bandwidth over 64 MB and the rate of a large f32 contraction, both by graphc's own kernels, best of a few."""
-    import time
+    """What this machine does with so many threads: copying 64 MB, and the register tile on operands in the first cache.
 
+    Measured once per process, in about a fifth of a second.
+    """
+    count = min(threads or available_cores(), available_cores())
+    return Limits(copy_bandwidth(threads), tile_peak(count))
+
+
+def copy_bandwidth(threads: int | None) -> float:
+    """GB/s, read and written, of a copy from 32 MB to 32 MB by a kernel of graphc's; the best of 7."""
     import graphc
-
-    def best(call: Any, count: int = 7) -> float:
-        call()
-        times = []
-        for _ in range(count):
-            begin = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - begin)
-        return min(times)
 
     n = 8 << 20
     source, target = np.ones(n, np.float32), np.ones(n, np.float32)
     copy = graphc.compile(lambda x, y: x + np.float32(1), donate="y", threads=threads)
-    seconds = best(lambda: copy(source, target))
-    m = 768
-    a, b = np.ones((m, m), np.float32), np.ones((m, m), np.float32)
-    multiply = graphc.compile(lambda a, b: a @ b, threads=threads)
-    flops = 2 * m**3 / best(lambda: multiply(a, b))
-    return Limits(2 * source.nbytes / seconds / 1e9, flops / 1e9)
+    copy(source, target)
+    return 2 * source.nbytes / best_seconds(lambda: copy(source, target)) / 1e9
+
+
+#: of the tile's operands in `tile_peak`: the depth at which both fit into 32 KB, and panels per call
+DEPTH, PANELS, CALLS = 128, 64, 16
+
+
+def tile_peak(threads: int) -> float:
+    """GFLOP/s of the micro-kernel of contractions in f32, on ``threads`` threads at once; the best of 7."""
+    tile = tiling.choose_tile(1 << 12, 1 << 12, f32, tiling.registers(config.get(config.CPU)))
+    symbol, source = tiling.strip(f32, tile)
+    linked = load_objects(list(compile_sources({symbol: source}).values()))
+    strip = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(linked.address(symbol))
+    tables = []
+    arrays = []  # a, b and c of each thread
+    for _ in range(threads):
+        a = np.ones((tile.rows, DEPTH), np.float32)
+        b = np.ones((DEPTH, tile.columns), np.float32)
+        c = np.ones((tile.rows, PANELS * tile.columns), np.float32)
+        arrays.append((a, b, c))
+        words = (a.ctypes.data, DEPTH, 1, b.ctypes.data, tile.columns, 0, PANELS, c.ctypes.data, c.shape[1], DEPTH, 0)
+        tables.append(np.array(words, np.int64))
+
+    def work(table: np.ndarray, barrier: threading.Barrier) -> None:
+        barrier.wait()
+        for _ in range(CALLS):
+            strip(table.ctypes.data, 0, 1)
+        barrier.wait()
+
+    def round_seconds() -> float:
+        barrier = threading.Barrier(threads + 1)
+        workers = [threading.Thread(target=work, args=(table, barrier)) for table in tables]
+        for worker in workers:
+            worker.start()
+        barrier.wait()
+        begin = time.perf_counter()
+        barrier.wait()
+        seconds = time.perf_counter() - begin
+        for worker in workers:
+            worker.join()
+        return seconds
+
+    flops = 2.0 * tile.rows * tile.columns * DEPTH * PANELS * CALLS * threads
+    return flops / min(round_seconds() for _ in range(7)) / 1e9
+
+
+def best_seconds(call: Callable[[], Any], count: int = 7) -> float:
+    times = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return min(times)

@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc.backends.cpu.tiling import Routine, compute
+from graphc.backends.cpu.tiling import Routine, Tile, W, compute
 from graphc.types import DType
 
 SPACE = 3  # spatial axes of the routines: missing ones come first and have one place
@@ -126,6 +126,15 @@ def in_space(slides: Sequence[Slide]) -> tuple[Slide, ...]:
     return (*[STILL] * (SPACE - len(slides)), *slides)
 
 
+def rounded(n: int, grain: int) -> int:
+    return -(-n // grain) * grain
+
+
+def uneven(n: int) -> int:
+    """At least n: an odd number of vectors, so that rows do not fall on one another in the cache."""
+    return (-(-n // W) | 1) * W
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # the shared routines
 
@@ -141,13 +150,14 @@ def planes(element: DType) -> Routine:
 
 
 #: words: source, target; outer count, its strides in the source and the target; the same of an inner count; the first
-#: two axes: extent of the plane, fold, step, first element, extent, memory; the line: elements of a phase, then the same
+#: two axes: extent of the plane, fold, step, first element, extent, memory; the line: elements of a phase, then the same;
+#: the bits of what stands outside
 _PLANES = """\
 def {symbol}(table, thread, threads):
-    # y[outer, inner, phase, rows, rows, line] = x, zero outside of its extents
+    # y[outer, inner, phase, rows, rows, line] = x, a given number outside of its extents
     x = pointer(table, 0)
     y = pointer(table, 1)
-    zero = splat(0, {c})
+    outside = param(table, 26, {c})
     fold0 = word(table, 9)
     step0 = word(table, 10)
     origin0 = word(table, 11)
@@ -180,7 +190,7 @@ def {symbol}(table, thread, threads):
                         if inside >= 0:
                             at = start + t0 * word(table, 13) + t1 * word(table, 19)
                             while k < low:
-                                store(y, into + k, zero, {c}, 1)
+                                store(y, into + k, outside, {c}, 1)
                                 k = k + 16
                             k = low
                             if by == 1:
@@ -188,7 +198,8 @@ def {symbol}(table, thread, threads):
                                     store(y, into + k, load(x, at + k, {e}, 0), {c}, 1)
                                     k = k + 16
                                 while k < high:
-                                    store(y, into + k, load_masked(x, at + k, {e}, 0, high - k), {c}, 1)
+                                    v = load_masked(x, at + k, {e}, 0, high - k)
+                                    store(y, into + k, select(mask_tail(high - k), v, outside), {c}, 1)
                                     k = k + 16
                             else:
                                 if by == 2:
@@ -197,10 +208,10 @@ def {symbol}(table, thread, threads):
                                         k = k + 16
                                 while k < high:
                                     v = load_strided(x, at + k * by, by, {e}, 0, min(high - k, 16))
-                                    store(y, into + k, v, {c}, 1)
+                                    store(y, into + k, select(mask_tail(high - k), v, outside), {c}, 1)
                                     k = k + 16
                         while k < line:
-                            store(y, into + k, zero, {c}, 1)
+                            store(y, into + k, outside, {c}, 1)
                             k = k + 16
                         into = into + line
     return 0
@@ -312,3 +323,19 @@ def {symbol}(table, thread, threads):
                     into = into + n2
     return 0
 """
+
+
+def strip_symbol(element: str, rows: int, vectors: int, lanes: int) -> str:
+    return f"graphc_strip_at_{element}_{rows}x{vectors}x{lanes}"
+
+
+def strip(element: DType, tile: Tile) -> Routine:
+    """The micro-kernel whose left operand is read at the places of a list (called by ``window_strip``)."""
+    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    symbol = strip_symbol(element.name, tile.rows, tile.vectors, tile.lanes)
+    return symbol, (
+        f"def {symbol}(table, thread, threads):\n"
+        f"    # c[{tile.rows} rows, panels of {tile.columns} columns] = (c +) a · b: a at places, b in panels\n"
+        f"    micro_strip_at(table, {element.name}, {shape})\n"
+        f"    return 0\n"
+    )

@@ -80,14 +80,18 @@ def compute(element: DType) -> DType:
     return f32 if element in (f16, bf16) else element
 
 
-def choose_tile(rows: int, columns: int, element: DType, file: Registers) -> Tile:
+def choose_tile(rows: int, columns: int, element: DType, file: Registers, row_bytes: int = 0) -> Tile:
     """The register tile for a result of ``rows`` times ``columns`` elements of the computing type ``element``.
 
     Tall tiles read the fewest operands per multiplication; a shorter one is taken where it wastes fewer rows, a narrow
-    one where it wastes fewer columns (measured: 8 rows lose 4 %, one register of columns loses 10 %).
+    one where it wastes fewer columns (measured: 8 rows lose 4 %, one register of columns loses 10 %). ``row_bytes`` is the
+    distance of the rows of the left operand: those a multiple of 4096 apart share one set of the first cache, which holds
+    8 lines or so (measured: 12 rows lose 8 % in f32, 20 % in f64).
     """
     lanes = min(max(file.nbytes // element.itemsize, 1), W)
     tallest, shorter = (12, 8) if file.count >= 32 else (6, 4)
+    if row_bytes and row_bytes % 4096 == 0:
+        tallest = min(tallest, 8)
     if rows < tallest:
         height = rows
     else:

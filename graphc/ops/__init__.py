@@ -37,7 +37,7 @@ from graphc.ops.segments import segment_reduce, segments
 from graphc.ops.sorting import argsort, sort, top_k
 from graphc.ops.structure import item, items
 from graphc.ops.systems import cofactor, det, inverse, nonsingular, pinv, slogdet, solve
-from graphc.ops.window import conv, reduce_window, window_argmax
+from graphc.ops.window import conv, reduce_window, window_argmax, window_scatter
 
 __all__ = [
     "OPS", "abs_", "acos", "acosh", "add", "add_all", "add_along_axis", "alias", "argmax", "argmin", "argsort",
@@ -54,5 +54,6 @@ __all__ = [
     "reshape_to", "rint", "rsqrt", "safe_reciprocal", "scatter", "segment_reduce", "segments", "select", "shift_left", "shift_right",
     "sigmoid", "sign", "sin", "sinh", "slice_", "slogdet", "solve", "sort", "sqrt", "stop_gradient", "sub", "svd", "svdvals",
     "take_along_axis", "tan", "tanh", "times_i", "top_k", "transpose", "transpose_to", "triangle", "triangle_mask",
-    "triangular_solve", "trunc", "view_as_complex", "view_as_real", "window_argmax", "with_batch_axis", "zeros",
+    "triangular_solve", "trunc", "view_as_complex", "view_as_real", "window_argmax", "window_scatter",
+    "with_batch_axis", "zeros",
 ]  # fmt: skip

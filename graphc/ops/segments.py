@@ -56,7 +56,9 @@ def _member(x: Node, number: int) -> Node:
     return reshape_to(slice_(x, start=start, size=(1, *shape), step=(1,) * x.type.ndim), shape)
 
 
-def _one_by_one(op: Op, size: int, flags: Sequence[bool], inputs: Sequence[Node], attrs: dict[str, Any]) -> tuple[Node, ...]:
+def _one_by_one(
+    op: Op, size: int, flags: Sequence[bool], inputs: Sequence[Node], attrs: dict[str, Any]
+) -> tuple[Node, ...]:
     """The results of ``op`` on each member of a batch."""
     inputs = batched_operands(size, flags, inputs)
     types = op.infer(*(TensorType(x.type.dtype, x.type.shape[1:]) for x in inputs), **attrs)
@@ -92,7 +94,9 @@ def _reduce_type(x: TensorType, updates: TensorType, starts: TensorType, order: 
         raise GraphError(f"segment_reduce: combine is one of add, mul, min, max, not {combine!r}")
     check_kind(f"segment_reduce with combine={combine!r}", x, COMBINES[combine][0])
     if x.ndim == 0 or starts != TensorType(i32, (x.shape[0] + 1,)) or order.dtype is not i32 or order.ndim != 1:
-        raise GraphError(f"segment_reduce into {x} takes i32[{x.shape[:1]} + 1] starts and an i32 order, not {starts}, {order}")
+        raise GraphError(
+            f"segment_reduce into {x} takes i32[{x.shape[:1]} + 1] starts and an i32 order, not {starts}, {order}"
+        )
     if updates != TensorType(x.dtype, (order.size, *x.shape[1:])):
         raise GraphError(f"segment_reduce of {order.size} updates into {x} does not take {updates}")
     return x

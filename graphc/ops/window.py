@@ -17,7 +17,7 @@ from graphc.ir import GraphError, Node, Op
 from graphc.ops.arithmetic import iota, like, lt, mul, select, sub
 from graphc.ops.base import add_all, check_kind, const, define, zeros
 from graphc.ops.indexing import gather, scatter
-from graphc.ops.movement import move_axis, pad, reshape_to, slice_, transpose_to
+from graphc.ops.movement import broadcast, move_axis, pad, reshape_to, slice_, transpose_to
 from graphc.ops.reduction import highest, lowest, widened
 from graphc.types import TensorType, Type, dtype, i64
 
@@ -249,6 +249,13 @@ conv: Op = define(
 
 # ------------------------------------------------------------------------------------------------ reduce_window
 
+
+def sliding_axes(x: TensorType, window: Axes, strides: Axes, padding: Padding) -> range:
+    """The trailing axes of x from the first one on along which windows slide or reach (at least the last)."""
+    stays = [(k, s, tuple(p)) == (1, 1, (0, 0)) for k, s, p in zip(window, strides, padding, strict=True)]
+    return range(stays.index(False) if False in stays else max(x.ndim - 1, 0), x.ndim)
+
+
 #: kind of reduce_window → element kinds, identity, NumPy's reduction
 _KINDS: dict[str, tuple[str, Any, Any]] = {
     "sum": ("iufc", lambda t: 0, np.sum),
@@ -298,6 +305,10 @@ def _window_sum_vjp(ct: Node, x: Node, window: Axes, strides: Axes, padding: Pad
 def _reduce_window_vjp(ct: Node, out: Node, x: Node, kind: str, **attrs: Any) -> tuple[Node]:
     if kind == "sum":
         return (_window_sum_vjp(ct, x, **attrs),)
+    if x.type.ndim == 0:
+        return (ct,)
+    if len(sliding_axes(x.type, attrs["window"], attrs["strides"], attrs["padding"])) <= 3:
+        return (window_scatter(ct, x, kind=kind, **attrs),)
     flat = zeros(TensorType(x.type.dtype, (x.type.size,)))
     places = window_argmax(x, kind=kind, **attrs)
     return (reshape_to(scatter(flat, ct, places, axes=(0,), mode="drop", combine="add"), x.type.shape),)
@@ -309,8 +320,7 @@ def _reduce_window_jvp(tangents: Sequence[Node | None], out: Node, x: Node, kind
         return None
     if kind == "sum":
         return reduce_window(tangent, kind=kind, **attrs)
-    places = window_argmax(x, kind=kind, **attrs)
-    return gather(reshape_to(tangent, (x.type.size,)), places, axes=(0,), mode="drop")
+    return _window_gather(tangent, x, kind=kind, **attrs)
 
 
 def _over_batch(window: Axes, strides: Axes, padding: Padding, dilation: Axes) -> dict[str, Any]:
@@ -382,4 +392,58 @@ window_argmax: Op = define(
     )
 )
 
-__all__ = ["conv", "dilated", "reduce_window", "window_argmax", "window_counts"]
+def _window_scatter_type(
+    y: TensorType, x: TensorType, window: Axes, strides: Axes, padding: Padding, dilation: Axes, kind: str
+) -> Type:
+    attrs = {"window": window, "strides": strides, "padding": padding, "dilation": dilation}
+    counts = _window_type("window_scatter", x, kind, ("max", "min"), attrs)
+    check_kind("window_scatter", y, "iuf")
+    if y.shape != counts:
+        raise GraphError(f"window_scatter: {y} needs an element for each of the windows {counts} of {x}")
+    if not 1 <= len(sliding_axes(x, window, strides, padding)) <= 3:
+        raise GraphError(f"window_scatter: windows slide along one to three trailing axes, not {window} over {x}")
+    return TensorType(y.dtype, x.shape)
+
+
+def _window_scatter_eval(y: np.ndarray, x: np.ndarray, kind: str, **attrs: Any) -> np.ndarray:
+    places = _window_argmax_eval(x, kind, **attrs).reshape(-1)
+    flat = np.zeros(x.size, widened(y).dtype)
+    with np.errstate(all="ignore"):
+        np.add.at(flat, places[places >= 0], widened(y).reshape(-1)[places >= 0])
+    return flat.reshape(x.shape).astype(y.dtype, copy=False)
+
+
+def _window_gather(y: Node, x: Node, kind: str, **attrs: Any) -> Node:
+    """The elements of y where the windows over x have their extreme value; 0 for windows of padding alone."""
+    places = window_argmax(x, kind=kind, **attrs)
+    return gather(reshape_to(y, (y.type.size,)), places, axes=(0,), mode="drop")
+
+
+def _window_scatter_jvp(tangents: Sequence[Node | None], out: Node, y: Node, x: Node, **attrs: Any) -> Node | None:
+    return None if tangents[0] is None else window_scatter(tangents[0], x, **attrs)
+
+
+def _window_scatter_batch(size: int, flags: Sequence[bool], y: Node, x: Node, kind: str, **attrs: Any) -> Node:
+    y, x = [
+        v if given else broadcast(v, (size, *v.type.shape), tuple(range(1, v.type.ndim + 1)))
+        for v, given in zip((y, x), flags, strict=True)
+    ]
+    return window_scatter(y, x, kind=kind, **_over_batch(**attrs))
+
+
+#: ``window_scatter(y, x, window=, strides=, padding=, dilation=, kind='max'|'min')``: of each element of x, the sum of
+#: y over the windows that have their extreme value there (as window_argmax finds it): the cotangent of reduce_window.
+#: Windows slide along the last three axes at most.
+window_scatter: Op = define(
+    Op(
+        "window_scatter",
+        "window",
+        infer=_window_scatter_type,
+        eval=_window_scatter_eval,
+        vjp=lambda ct, out, y, x, **attrs: (_window_gather(ct, x, **attrs), None),
+        jvp=_window_scatter_jvp,
+        batch=_window_scatter_batch,
+    )
+)
+
+__all__ = ["conv", "dilated", "reduce_window", "window_argmax", "sliding_axes", "window_counts", "window_scatter"]

@@ -98,6 +98,7 @@ class Cache:
         self.dir = _chosen_folder(dir)
         self.limit_bytes = config.get(config.CACHE_SIZE) if limit_bytes is None else limit_bytes
         self._writable = True
+        self._invalid: dict[str, str] = {}  # path → what was wrong with the entry when it was last read
 
     def __repr__(self) -> str:
         return f"Cache({self.dir or 'off'!r}, limit_bytes={self.limit_bytes})"
@@ -140,6 +141,7 @@ class Cache:
             self._writable = False
             _warn(f"{self.dir} cannot be written ({error.strerror})")
             return False
+        self._invalid.pop(path, None)
         self._keep_limit(key, size)
         return True
 
@@ -147,24 +149,47 @@ class Cache:
         """Why ``key`` is not stored: the fields in which it differs from the nearest entry (of the newest 1000).
 
         The nearest entry is one with the same program and source where there is one, so that an upgrade shows as an
-        upgrade.
+        upgrade. Told as what they are: an entry that was damaged or not this user's when it was read, and a cache near
+        its limit, from which entries are removed.
         """
+        return f"{kind}: {self.explain_many(kind, (key,))[0]}"
+
+    def explain_many(self, kind: str, keys: Iterable[Fingerprint], brief: bool = False) -> list[str]:
+        """The same for several keys, without the kind. ``brief``: of long fields (sources) it is said that they are new."""
+        keys = tuple(keys)
         _require_kind(kind)
         if not self.dir:
-            return f"{kind}: the cache is off"
+            return ["the cache is off"] * len(keys)
         if problem := self._problem():
-            return f"{kind}: {problem}"
-        if os.path.exists(self._path(kind, key)):
-            return f"{kind}: stored"
-        stored = list(self._records(kind))
+            return [problem] * len(keys)
+        stored = [_Record(fields) for fields in self._records(kind)]
+        found = [self._why(kind, key, stored, brief) for key in keys]
+        used = sum(size for _, size, _ in self._entries())
+        if used < self.limit_bytes - self.limit_bytes // 8:
+            return found
+        full = f" (or removed: {used:,} bytes are stored, the limit is {self.limit_bytes:,})"
+        return [why if why in ("stored", *self._invalid.values()) else why + full for why in found]
+
+    def _why(self, kind: str, key: Fingerprint, stored: Sequence[_Record], brief: bool) -> str:
+        path = self._path(kind, key)
+        if path in self._invalid:
+            return self._invalid[path]
+        if os.path.exists(path):
+            return "stored"
         if not stored:
-            return f"{kind}: nothing is stored in {self.dir}"
-        nearest = min(stored, key=lambda fields: _distance(fields, key.fields))
-        changes = [
-            f"{name.replace('_', ' ')} {_unquoted(nearest.get(name))} -> {_unquoted(key.fields.get(name))}"
-            for name in _differing(nearest, key.fields)
-        ]
-        return f"{kind}: {'; '.join(changes) or 'the stored entry was not valid'}"
+            return f"nothing is stored in {self.dir}"
+        wanted = _Record(key.fields)
+        old = min(stored, key=wanted.distance).fields
+        changes = []
+        for name in _differing(old, key.fields):
+            new = key.fields.get(name, "")
+            if brief and new.startswith(_HASHED):
+                changes.append(f"new {name.replace('_', ' ')}")
+            else:
+                changes.append(
+                    f"{name.replace('_', ' ')} {_unquoted(old.get(name))} -> {_unquoted(key.fields.get(name))}"
+                )
+        return "; ".join(changes) or "the stored entry was not valid"
 
     # The folder
 
@@ -197,19 +222,24 @@ class Cache:
             file.verify()
         except FileNotFoundError:
             return None
-        except container.FileFormatError:
+        except container.FileFormatError as error:
             files.remove(path)
+            self._invalid[path] = f"the entry was damaged ({error.what})"
             return None
         except OSError as error:
             _warn(f"{path} cannot be read ({error.strerror})")
+            self._invalid[path] = f"the entry cannot be read ({error.strerror})"
             return None
         # A whole file of ours may still have got the wrong name, or have been signed with a key that is gone.
         label = file.manifest.get("cache")
         if not isinstance(label, dict) or (label.get("kind"), label.get("key")) != (kind, key.key):
             files.remove(path)
+            self._invalid[path] = "the entry had the name of another one"
             return None
         if not trust.trusts(file):
+            self._invalid[path] = "the entry was not signed with this user's key"
             return None
+        self._invalid.pop(path, None)
         with contextlib.suppress(OSError):
             os.utime(path)
         return file
@@ -339,7 +369,15 @@ def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> Sequence[str]:
     return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
 
 
-def _distance(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[int, int]:
-    """How far two records are from each other: programs and sources (long fields) count before all others."""
-    names = _differing(old, new)
-    return sum(old.get(name, new.get(name, "")).startswith(_HASHED) for name in names), len(names)
+class _Record:
+    """The fields of an entry, and how far they are from others: programs and sources (long fields) count before all."""
+
+    __slots__ = ("fields", "items", "long")
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self.fields = fields
+        self.items = frozenset(fields.items())
+        self.long = frozenset(item for item in self.items if item[1].startswith(_HASHED))
+
+    def distance(self, other: _Record) -> tuple[int, int]:
+        return len(self.long ^ other.long), len(self.items ^ other.items)

@@ -29,6 +29,39 @@ SIZES: dict[str, dict[str, Any]] = {
     "pde": {"hidden": 64, "layers": 3, "batch": 1024},
 }
 
+#: Other sizes of the same rows: batches from 1 to 1024, widths that divide nothing, float64.
+VARIANTS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("tiny", {"widths": (5, 7, 3), "batch": 3}, "float32"),
+    ("tiny", {}, "float64"),
+    ("mlp-sgd", {"batch": 1}, "float32"),
+    ("mlp-sgd", {"batch": 1024}, "float32"),
+    ("mlp-sgd", {"widths": (101, 333, 77, 13), "batch": 59}, "float32"),
+    ("mlp-adam", {}, "float64"),
+    ("chain", {"size": 100_003}, "float32"),
+    ("chain", {"size": 1_000_003}, "float64"),
+    ("layernorm", {"rows": 1001, "width": 333}, "float32"),
+    ("layernorm", {"rows": 64, "width": 5000}, "float32"),
+    ("layernorm", {"rows": 1024}, "float64"),
+    ("lstm", {"batch": 1, "steps": 16}, "float32"),
+    ("lstm", {"batch": 27, "hidden": 75, "steps": 16}, "float32"),
+    ("lstm", {"steps": 16}, "float64"),
+    ("gpt", {"layers": 2, "batch": 1}, "float32"),
+    ("gpt", {"layers": 2, "width": 99, "heads": 3, "context": 77, "batch": 5}, "float32"),
+    ("gpt", {"layers": 2, "context": 64, "batch": 4}, "float64"),
+    ("lenet", {"batch": 1}, "float32"),
+    ("lenet", {"channels": (7, 13), "window": 3, "hidden": 50, "batch": 37, "extent": 30}, "float32"),
+    ("lenet", {}, "float64"),
+    ("resnet", {"channels": (64, 128), "blocks": 1, "batch": 1}, "float32"),
+    ("resnet", {"channels": (27, 51), "blocks": 1, "batch": 7, "extent": 22}, "float32"),
+    ("gcn", {"nodes": 999, "edges": 30011, "features": 97, "hidden": 33}, "float32"),
+    ("gcn", {}, "float64"),
+    ("moe", {"batch": 1}, "float32"),
+    ("moe", {"experts": 5, "width": 61, "hidden": 99, "batch": 77}, "float32"),
+    ("moe", {}, "float64"),
+    ("pde", {"hidden": 50, "batch": 333}, "float32"),
+    ("pde", {}, "float64"),
+)
+
 WHAT = {
     "tiny": "MLP {widths}, batch {batch}, SGD",
     "tiny-tree": "the same as a function of trees, donated",
@@ -111,7 +144,9 @@ def lstm(rng: np.random.Generator, batch: int, hidden: int, steps: int, symbols:
     return {"params": params, "batch": (text[:, :-1], text[:, 1:]), "rate": 0.5}
 
 
-def gpt(rng: np.random.Generator, layers: int, width: int, heads: int, context: int, batch: int, symbols: int) -> dict[str, Any]:  # fmt: skip
+def gpt(
+    rng: np.random.Generator, layers: int, width: int, heads: int, context: int, batch: int, symbols: int
+) -> dict[str, Any]:
     def layer() -> dict[str, Any]:
         return {
             "norm1": norm(width), "qkv": dense(rng, width, 3 * width), "project": dense(rng, width, width, 0.5),
@@ -133,7 +168,9 @@ def kernel(rng: np.random.Generator, out: int, into: int, window: int) -> np.nda
     return rng.normal(0, math.sqrt(2 / (into * window * window)), (out, into, window, window))
 
 
-def lenet(rng: np.random.Generator, channels: tuple[int, int], window: int, hidden: int, batch: int, extent: int) -> dict[str, Any]:  # fmt: skip
+def lenet(
+    rng: np.random.Generator, channels: tuple[int, int], window: int, hidden: int, batch: int, extent: int
+) -> dict[str, Any]:
     first, second = channels
     after = ((extent - window + 1) // 2 - window + 1) // 2
     params = {
@@ -150,7 +187,8 @@ def resnet(rng: np.random.Generator, channels: tuple[int, ...], blocks: int, bat
     """Convolutions have no bias. The first block of every stage but the first halves the image and has a shortcut of 1×1."""
 
     def block(into: int, out: int) -> dict[str, Any]:
-        found = {"conv1": kernel(rng, out, into, 3), "norm1": norm(out), "conv2": kernel(rng, out, out, 3), "norm2": norm(out)}  # fmt: skip
+        found = {"conv1": kernel(rng, out, into, 3), "conv2": kernel(rng, out, out, 3)}
+        found |= {"norm1": norm(out), "norm2": norm(out)}
         if into != out:
             found |= {"shortcut": kernel(rng, out, into, 1), "norm3": norm(out)}
         return found

@@ -192,14 +192,15 @@ class Step:
     def facts(self) -> dict[str, Any]:
         exe = self.executable
         memory, cost = exe.memory, exe.cost
+        threads = int(os.environ.get("GRAPHC_THREADS", "1"))
         return {
-            "peak": memory.peak + memory.scratch * int(os.environ.get("GRAPHC_THREADS", "1")),
+            "peak": memory.peak,
+            "scratch": memory.scratch * threads,
             "lower_bound": memory.lower_bound,
+            "unplanned": memory.unplanned,
             "flops": cost.flops,
             "nbytes": cost.nbytes,
             "kernels": cost.kernels,
-            "seconds": dict(exe.seconds),
-            "memory": str(memory),
         }
 
 

@@ -174,13 +174,20 @@ def as_modules_keep_them(tree: Any) -> Any:
     """The weights of dense layers as (out, in)."""
     if isinstance(tree, dict):
         return {
-            key: value.T if key == "w" and isinstance(value, np.ndarray) and value.ndim == 2 else as_modules_keep_them(value)
+            key: value.T
+            if key == "w" and isinstance(value, np.ndarray) and value.ndim == 2
+            else as_modules_keep_them(value)
             for key, value in tree.items()
         }
     return type(tree)(map(as_modules_keep_them, tree)) if isinstance(tree, (list, tuple)) else tree
 
 
-def train(loss: Callable[..., Any], optimizer: Any, prepare: Callable[[Any], Any] = lambda p: p, channels_last: bool = False) -> Callable[..., Step]:  # fmt: skip
+def train(
+    loss: Callable[..., Any],
+    optimizer: Any,
+    prepare: Callable[[Any], Any] = lambda p: p,
+    channels_last: bool = False,
+) -> Callable[..., Step]:
     def start(arrays: dict[str, Any], compiled: bool = False) -> Step:
         memory = torch.channels_last if channels_last else torch.contiguous_format
 

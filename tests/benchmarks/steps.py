@@ -4,108 +4,30 @@
 
 Each peer is the Python of an environment that has it; any may be left out. Every framework (and every way to write a
 workload in it) runs in a process of its own, the processes take turns, and a ratio is the median over the rounds of
-graphc's time by the peer's of the same round. The first losses must agree. What is printed is Markdown.
+graphc's time by the peer's of the same round. The first losses must agree. What is printed is Markdown: step times,
+cold and warm starts, planned memory. ``--vary`` takes other sizes and float64 in place of the rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import data
+from sides import ONLY, WAYS, Refused, Side, caches, ways
 
-HERE = Path(__file__).resolve().parent
 FIRST = 6  # steps whose losses are compared
-#: Relative differences of losses that are allowed at the first step and after FIRST steps.
+#: Relative differences of losses that are allowed at the first step and over FIRST steps.
 TOLERANCES = {"float32": (1e-4, 1e-2), "float64": (1e-9, 1e-6)}
-#: Names of the ways in which a peer writes a workload: its module and its table of workloads.
-WAYS = {
-    "graphc": ("side_graphc", "WORKLOADS"),
-    "torch": ("side_torch", "WORKLOADS"),
-    "torch other": ("side_torch", "OTHER"),
-    "torch.compile": ("side_torch", "COMPILED"),
-    "jax": ("side_jax", "WORKLOADS"),
-    "pytensor": ("side_pytensor", "WORKLOADS"),
-}
-
-
-# ------------------------------------------------------------------------------------------------ processes
-
-
-class Refused(RuntimeError):
-    """A side cannot run a workload; ``details`` is its traceback."""
-
-    def __init__(self, message: str, details: str = "") -> None:
-        super().__init__(message)
-        self.details = details
-
-
-class Side:
-    """The process of one way to run a workload."""
-
-    def __init__(self, way: str, python: str, threads: int, dtype: str = "float32", env: dict[str, str] | None = None) -> None:  # fmt: skip
-        self.way = way
-        module, self.table = WAYS[way]
-        self.process = subprocess.Popen(
-            [python, str(HERE / "serve.py"), module, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=HERE,
-            env=os.environ | environment(threads, dtype) | (env or {}),
-        )
-
-    def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps({"do": do, **request}) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise Refused(f"{self.way}: its process ended with {self.process.wait()}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise Refused(f"{self.way}: {answer['error']}", answer["traceback"])
-        return answer
-
-    def start(self, name: str, sizes: dict[str, Any], dtype: str, count: int = FIRST) -> dict[str, Any]:
-        return self.ask("start", name=name, table=self.table, sizes=sizes, dtype=dtype, count=count)
-
-    def close(self) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
-
-
-def environment(threads: int, dtype: str) -> dict[str, str]:
-    """The same number of threads for all. Sides are also bound to as many cores, see serve.py."""
-    found = {"GRAPHC_THREADS": str(threads), "PYTHONPATH": str(HERE.parents[1])}
-    found |= {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
-    if threads == 1:
-        found["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    if dtype == "float64":
-        found["JAX_ENABLE_X64"] = "1"
-    return found
-
+#: The ways whose starts are measured.
+STARTS = ("graphc", "jax", "torch")
 
 # ------------------------------------------------------------------------------------------------ step times
 
@@ -115,13 +37,12 @@ class Row:
     """What was measured of one workload."""
 
     name: str
-    sizes: dict[str, Any]
+    sizes: dict[str, Any] = field(default_factory=dict)
     dtype: str = "float32"
     times: dict[str, float] = field(default_factory=dict)  # way → median seconds of a step
-    fastest: dict[str, float] = field(default_factory=dict)  # way → seconds of its fastest block of steps
+    fastest: dict[str, float] = field(default_factory=dict)  # way → seconds of a step in its fastest block
     ratios: dict[str, float] = field(default_factory=dict)  # peer's way → median of graphc's time by its
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    first: dict[str, float] = field(default_factory=dict)  # way → seconds to the first step, imports aside
     refused: dict[str, str] = field(default_factory=dict)  # way → why
     deviation: float = 0.0  # largest relative difference of losses from graphc's
 
@@ -130,9 +51,17 @@ class Row:
         """The fastest peer: the one with the largest ratio."""
         return max(self.ratios, key=lambda way: self.ratios[way], default=None)
 
+    @property
+    def title(self) -> str:
+        return self.name if not self.sizes and self.dtype == "float32" else f"{self.what}, {self.dtype}"
+
+    @property
+    def what(self) -> str:
+        return data.describe(self.name, data.SIZES[self.name] | self.sizes)
+
 
 def compare(way: str, have: dict[str, Any], want: dict[str, Any], dtype: str) -> float:
-    """The largest relative difference of losses (and of sums of squared gradients); raises where it is too large."""
+    """The largest relative difference of losses (and of sums of squared gradients); exits where it is too large."""
 
     def apart(x: float, y: float) -> float:
         return abs(x - y) / (abs(y) + 1e-6) if math.isfinite(x) and math.isfinite(y) else math.inf
@@ -146,66 +75,101 @@ def compare(way: str, have: dict[str, Any], want: dict[str, Any], dtype: str) ->
 
 
 def measure(row: Row, pythons: dict[str, str], threads: int, rounds: int, seconds: float) -> None:
-    """Fill the row: every way starts, then all take turns for ``rounds`` rounds of about ``seconds`` each."""
+    """Fill the row: every way starts, then all take turns, ``rounds`` of about ``seconds`` each."""
     sides: dict[str, Side] = {}
-    starts: dict[str, dict[str, Any]] = {}
+    want: dict[str, Any] = {}
     try:
-        for way in ways(row.name, pythons):
-            side = Side(way, pythons[way], threads, row.dtype)
+        for way in ways(row.name, pythons):  # graphc comes first
+            sides[way] = side = Side(way, pythons[way], threads, row.dtype)
             try:
-                starts[way] = side.start(row.name, row.sizes, row.dtype)
+                answer = side.start(row.name, row.sizes, row.dtype, FIRST)
                 row.facts[way] = side.ask("facts")
             except Refused as error:
                 if way == "graphc":
-                    raise SystemExit(f"{error}\n{error.details}") from None
+                    raise SystemExit(f"{row.title}: {error}\n{error.details}") from None
                 row.refused[way] = str(error)
-                side.close()
+                sides.pop(way).close()
                 continue
-            sides[way] = side
-            row.first[way] = starts[way]["first"]
-        for way, answer in starts.items():
-            row.deviation = max(row.deviation, compare(way, answer, starts["graphc"], row.dtype))
-        found: dict[str, list[float]] = {way: [] for way in sides}
+            want = want or answer
+            row.deviation = max(row.deviation, compare(way, answer, want, row.dtype))
+        medians: dict[str, list[float]] = {way: [] for way in sides}
         for turn in range(rounds):
             # The order turns as well, so that nobody always comes after the same neighbour.
-            order = list(sides)[turn % len(sides) :] + list(sides)[: turn % len(sides)]
-            for way in order:
+            at = turn % len(sides)
+            for way in [*sides][at:] + [*sides][:at]:
                 blocks = sides[way].ask("run", seconds=seconds)["times"]
-                found[way].append(statistics.median(blocks))
+                medians[way].append(statistics.median(blocks))
                 row.fastest[way] = min(row.fastest.get(way, math.inf), *blocks)
                 time.sleep(0.01)  # threads that spin after their work come to rest
-        row.times = {way: statistics.median(times) for way, times in found.items()}
-        ours = found.pop("graphc")
-        row.ratios = {way: statistics.median(map(float.__truediv__, ours, times)) for way, times in found.items()}
+        row.times = {way: statistics.median(times) for way, times in medians.items()}
+        ours = medians.pop("graphc")
+        row.ratios = {way: statistics.median(map(float.__truediv__, ours, times)) for way, times in medians.items()}
     finally:
         for side in sides.values():
             side.close()
 
 
-def ways(name: str, pythons: dict[str, str]) -> Iterator[str]:
-    """The ways that have this workload; the modules of peers cannot be imported here, so they list it themselves."""
-    for way in WAYS:
-        if way in pythons and (way not in ONLY or name in ONLY[way]):
-            yield way
+def machine_limits(threads: int, count: int = 3) -> dict[str, float]:
+    """GFLOP/s of a large contraction and GB/s of a copy by graphc's own kernels: the best that some processes measure."""
+    found: dict[str, float] = {}
+    for _ in range(count):
+        with Side("graphc", sys.executable, threads) as side:
+            found = {key: max(value, found.get(key, 0)) for key, value in side.ask("limits").items()}
+    return found
 
 
-ONLY: dict[str, Sequence[str]] = {
-    "torch other": ("lstm", "lenet", "resnet"),
-    "pytensor": ("tiny", "mlp-sgd", "mlp-adam", "chain", "layernorm"),
-}
+def start_seconds(name: str, way: str, python: str, threads: int, folder: str) -> float:
+    """Of a new process with its cache in ``folder``, until the first step is done; making the data is not counted."""
+    begin = time.perf_counter()
+    with Side(way, python, threads, env=caches(folder)) as side:
+        answer = side.start(name, {}, "float32", count=1)
+        return time.perf_counter() - begin - answer["data"]
+
+
+def starts(name: str, pythons: dict[str, str], threads: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """Way → seconds of a start with an empty cache, then with what that one left; the least of some rounds of both."""
+    found: dict[str, tuple[float, float]] = {}
+    for _ in range(rounds):
+        for way in STARTS:
+            if way in pythons:
+                with tempfile.TemporaryDirectory() as folder:
+                    pair = [start_seconds(name, way, pythons[way], threads, folder) for _ in range(2)]
+                found[way] = tuple(map(min, pair, found.get(way, pair)))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ printing
 
 
 def duration(seconds: float) -> str:
-    """In µs below 10 ms, else in ms."""
     return f"{1e6 * seconds:,.1f} µs" if seconds < 1e-3 else f"{1e3 * seconds:,.2f} ms"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def header(cells: Sequence[str]) -> str:
+    return f"{line(cells)}\n{line(['---'] * len(cells))}"
+
+
+def step_header(peers: Sequence[str]) -> str:
+    last = ("ratio to the best", "of the fastest steps", "GFLOP/s", "GB/s", "losses differ by")
+    return header(["step", "graphc", *peers, *last])
+
+
+def step_line(row: Row, peers: Sequence[str], limits: dict[str, float]) -> str:
+    facts, ours = row.facts["graphc"], row.times["graphc"]
+    gigaflops, gigabytes = facts["flops"] / ours / 1e9, facts["nbytes"] / ours / 1e9
+    cells = [row.title, duration(ours)]
+    cells += [duration(row.times[way]) if way in row.times else "fails" if way in row.refused else "–" for way in peers]
+    cells.append(f"**{row.ratios[row.best]:.2f}** {row.best}" if row.best else "–")
+    cells.append(fastest_ratio(row))
+    # The measured peak is one of float32: twice that of float64.
+    peak = limits["gigaflops"] / (2 if row.dtype == "float64" else 1)
+    cells.append(f"{gigaflops:,.1f} ({gigaflops / peak:.0%})")
+    cells.append(f"{gigabytes:,.1f} ({gigabytes / limits['gigabytes_per_second']:.0%})")
+    return line([*cells, f"{row.deviation:.0e}"])
 
 
 def fastest_ratio(row: Row) -> str:
@@ -217,24 +181,27 @@ def fastest_ratio(row: Row) -> str:
     return f"{row.fastest['graphc'] / peers[best]:.2f} {best}"
 
 
-def step_line(row: Row, peers: Sequence[str], limits: dict[str, float]) -> list[str]:
-    facts, ours = row.facts["graphc"], row.times["graphc"]
-    gigaflops, gigabytes = facts["flops"] / ours / 1e9, facts["nbytes"] / ours / 1e9
-    shares = [gigaflops / limits["gigaflops"], gigabytes / limits["gigabytes_per_second"]]
-    best = row.best
-    return [
-        row.name,
-        duration(ours),
-        *(duration(row.times[way]) if way in row.times else "–" for way in peers),
-        f"**{row.ratios[best]:.2f}** {best}" if best else "–",
-        fastest_ratio(row),
-        f"{gigaflops:,.1f} ({shares[0]:.0%})",
-        f"{gigabytes:,.1f} ({shares[1]:.0%})",
-        f"{row.deviation:.0e}",
-    ]
+def start_line(name: str, found: dict[str, tuple[float, float]]) -> str:
+    cells = [name]
+    for k in (0, 1):
+        cells += [f"{found[way][k]:.2f}" if way in found else "–" for way in STARTS]
+        cells.append(f"{found['graphc'][k] / found['jax'][k]:.2f}" if "jax" in found else "–")
+    return line(cells)
 
 
-STEP_HEADER = ("GFLOP/s", "GB/s", "losses differ by")
+def memory_line(row: Row) -> str:
+    ours, jax = row.facts["graphc"], row.facts.get("jax", {}).get("peak")
+    return line(
+        [
+            row.title,
+            f"{ours['peak'] + ours['scratch']:,}",
+            f"{ours['peak']:,}",
+            f"{ours['lower_bound']:,}",
+            f"{ours['unplanned']:,}",
+            "–" if jax is None else f"{jax:,}",
+            "–" if not jax else f"{(ours['peak'] + ours['scratch']) / jax:.2f}",
+        ]
+    )
 
 
 def main() -> None:
@@ -242,28 +209,50 @@ def main() -> None:
     for peer in ("torch", "jax", "pytensor"):
         parser.add_argument(f"--{peer}", metavar="PYTHON", help=f"a Python with {peer}")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=9, help="0: no step times")
     parser.add_argument("--seconds", type=float, default=0.3, help="of one turn")
+    parser.add_argument("--starts", type=int, default=1, help="rounds of cold and warm starts; 0: none")
+    parser.add_argument("--vary", action="store_true", help="other sizes and element types; no starts")
+    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
     parser.add_argument("--only", nargs="+", default=list(data.SIZES), choices=list(data.SIZES), metavar="NAME")
-    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
     args = parser.parse_args()
+
     pythons = {"graphc": sys.executable}
     for way, (module, _) in WAYS.items():
         python = getattr(args, module.removeprefix("side_"), None)
-        if python and not (args.no_compile and way == "torch.compile"):
+        wanted = way not in ONLY or set(ONLY[way]) & set(args.only)
+        if python and wanted and not (args.no_compile and way == "torch.compile"):
             pythons[way] = python
     peers = [way for way in pythons if way != "graphc"]
-    side = Side("graphc", sys.executable, args.threads)
-    limits = side.ask("limits")
-    side.close()
-    print(f"Limits, {args.threads} threads: {limits['gigaflops']:.0f} GFLOP/s, {limits['gigabytes_per_second']:.1f} GB/s.\n")
-    print(table(["step", "graphc", *peers, "ratio to the best", "of fastest steps", *STEP_HEADER], []), flush=True)
-    for name in args.only:
-        row = Row(name, data.SIZES[name])
-        measure(row, pythons, args.threads, args.rounds, args.seconds)
-        print(f"| {' | '.join(step_line(row, peers, limits))} |", flush=True)
-        for way, why in row.refused.items():
-            print(f"  {name}: {way}: {why}", file=sys.stderr)
+    rows = [Row(name) for name in args.only]
+    if args.vary:
+        rows = [Row(*variant) for variant in data.VARIANTS if variant[0] in args.only]
+
+    if args.rounds:
+        limits = machine_limits(args.threads)
+        print(
+            f"Threads: {args.threads}. Measured limits of the machine: {limits['gigaflops']:.0f} GFLOP/s (float32), "
+            f"{limits['gigabytes_per_second']:.1f} GB/s copied.\n\n{step_header(peers)}",
+            flush=True,
+        )
+        for row in rows:
+            measure(row, pythons, args.threads, args.rounds, args.seconds)
+            print(step_line(row, peers, limits), flush=True)
+        print()
+        for row in rows:
+            if not args.vary:
+                print(f"- {row.name}: {row.what}")
+            for why in row.refused.values():
+                print(f"- {row.title}: {why.splitlines()[0]}")
+        names = ("planned peak with scratch", "arena", "lower bound", "without planning", "jax", "ratio")
+        print(f"\nBytes of temporaries:\n\n{header(['step', *names])}")
+        for row in rows:
+            print(memory_line(row))
+    if args.starts and not args.vary:
+        names = [f"{way} {kind}" for kind in ("cold", "warm") for way in (*STARTS, "ratio to jax")]
+        print(f"\nSeconds from a new process to the end of its first step:\n\n{header(['step', *names])}", flush=True)
+        for name in args.only:
+            print(start_line(name, starts(name, pythons, args.threads, args.starts)), flush=True)
 
 
 if __name__ == "__main__":
