@@ -84,8 +84,8 @@ DEBUG = Variable(
     "GRAPHC_DEBUG",
     0,
     _integer(0, 4),
-    "What is printed while compiling: 1 names passes and times, 2 adds schedules and memory plans, 3 the graph after "
-    "every pass, 4 the generated source.",
+    "What is printed while compiling: 1 names passes, times, the slowest kernels and why code was not in the cache, 2 adds "
+    "schedules and memory plans, 3 the graph after every pass, 4 the generated source.",
 )
 DUMP: Variable[Path | None] = Variable(
     "GRAPHC_DUMP",

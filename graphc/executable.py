@@ -295,7 +295,10 @@ class Executable:
         return self.program.notes
 
     def profile(self, *args: Any, repeat: int = 20, **kwargs: Any) -> Any:
-        """Time per kernel on these arguments: µs, GB/s, GFLOP/s and the user's lines. Prints as a table.
+        """Time per kernel on these arguments: µs, GB/s, GFLOP/s, the share of what this machine can do, the user's lines.
+
+        Prints as a table; ``profile.draw(path)`` draws the schedule with these figures. The machine's limits are measured
+        once per process: copying memory, and the register tile of contractions.
 
         Runs on copies: neither the arguments nor the parameters of a training step change. For the executable of a
         training step, the arguments are the batch.

@@ -182,7 +182,8 @@ class Finder:
         width = v.type.size // max(size_of(v, (*product["batch"][1 - side], *product["contract"][1 - side])), 1)
         if not worthwhile(extents[row], extents[key], depth, width):
             raise NoMatch(
-                f"a kernel of its own is not worth it for {extents[row]} queries, {extents[key]} keys, {depth} and {width} features"
+                f"a kernel of its own is not worth it for {extents[row]} queries, {extents[key]} keys and "
+                f"{depth} and {width} features"
             )
         if not (q.type.dtype.is_float and k.type.dtype.is_float):
             raise NoMatch(f"scores of type {q.type.dtype} are not computed in blocks")
@@ -304,7 +305,12 @@ def softmax_of(p: Node) -> tuple[Node, tuple[int, ...]] | None:
         found = match(p)
         if isinstance(found, Match) and found.name == "softmax" and found.x.type.shape == p.type.shape:
             return found.x, found.axes
-    if p.op is ops.item and p.inputs[0].op.name == "call" and p.inputs[0]["name"] == "softmax" and not p.inputs[0]["custom"]:
+    if (
+        p.op is ops.item
+        and p.inputs[0].op.name == "call"
+        and p.inputs[0]["name"] == "softmax"
+        and not p.inputs[0]["custom"]
+    ):
         body = p.inputs[0]["body"]
         sums = [node for node in body.nodes if node.op is ops.reduce_sum]
         if len(sums) == 1:
@@ -365,7 +371,11 @@ def reaches(top: Node, dot: Node) -> set[Node]:
         if node not in stop and (node.op.kind == "elementwise" or is_movement(node)) and len(seen) <= 4 * MOST_NODES:
             waiting += [(x, False) for x in node.inputs]
     for node in order:
-        if node is not dot and (node.op.kind == "elementwise" or is_movement(node)) and not found.isdisjoint(node.inputs):
+        if (
+            node is not dot
+            and (node.op.kind == "elementwise" or is_movement(node))
+            and not found.isdisjoint(node.inputs)
+        ):
             found.add(node)
     return found
 
@@ -550,7 +560,9 @@ def unrepeated(x: Node, labels: Labels) -> tuple[Node, Labels]:
     """What ``x`` repeats, and its labels; axes of length 1 come and go."""
     while True:
         if x.op is ops.broadcast_to:
-            labels = tuple(labels[k] if n != 1 else None for k, n in zip(x["axes"], x.inputs[0].type.shape, strict=True))
+            labels = tuple(
+                labels[k] if n != 1 else None for k, n in zip(x["axes"], x.inputs[0].type.shape, strict=True)
+            )
             x = x.inputs[0]
         elif is_movement(x):
             labels = through(x, labels)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from graphc import ops
+from graphc import lifting_attention, ops
 from graphc.attention import NAMES
 from graphc.ir import Builder, Graph, Node, carry_tables, inline, rewrite, topological
 from graphc.ops import control
@@ -76,8 +76,14 @@ def parts(body: Graph) -> Parts:
     for node in topological([found.t], stop=[found.s]):
         at_frame = node.type.shape == frame
         plain = node.op.kind in ("elementwise", "input", "constant", "movement")
-        need(node is found.s or plain and (at_frame or node.op.kind != "elementwise"), f"{node.op.name} in the score function")
-    need(all(n.op.kind != "reduction" or n in (found.total, found.inner) or n.op is ops.reduce_max for n in body.nodes), "sums")
+        need(
+            node is found.s or plain and (at_frame or node.op.kind != "elementwise"),
+            f"{node.op.name} in the score function",
+        )
+    need(
+        all(n.op.kind != "reduction" or n in (found.total, found.inner) or n.op is ops.reduce_max for n in body.nodes),
+        "sums",
+    )
     return found
 
 
@@ -92,7 +98,11 @@ def _exponential(e: Node) -> tuple[Node, Node]:
 def _forward(body: Graph, dots: Sequence[Node]) -> Parts:
     need(len(body.outputs) == 3, "three results")
     o, top, total = body.outputs
-    quotients = [node for node in body.nodes if node.op is ops.div and node.inputs[0] in dots and node.inputs[0].inputs[0].op is ops.exp]
+    quotients = [
+        node
+        for node in body.nodes
+        if node.op is ops.div and node.inputs[0] in dots and node.inputs[0].inputs[0].op is ops.exp
+    ]
     need(len(quotients) == 1 and placement(o, quotients[0]) is not None, "a product that is divided")
     (quotient,) = quotients
     product = quotient.inputs[0]
@@ -134,16 +144,44 @@ def _backward(body: Graph, dots: Sequence[Node]) -> Parts:
 
 def is_over(dot: Node, b: int, of_x: int, of_y: int) -> bool:
     lead = tuple(range(b))
-    return dot["batch"] == (lead, lead) and dot["contract"] == ((b + of_x,), (b + of_y,)) and dot.inputs[0].type.ndim == b + 2
+    return (
+        dot["batch"] == (lead, lead)
+        and dot["contract"] == ((b + of_x,), (b + of_y,))
+        and dot.inputs[0].type.ndim == b + 2
+    )
 
 
 # ------------------------------------------------------------------------------------------------ passes
 
 
+def lift_attention(graph: Graph) -> Graph:
+    """``graph`` with attention that no derivative is taken of as calls: what is differentiated was lifted before."""
+    if not any(node.op is ops.exp for node in graph.nodes):
+        return graph
+    finder = lifting_attention.Finder(graph.nodes)
+    found = {node: match for node in graph.nodes if isinstance(match := finder.find(node), lifting_attention.Found)}
+    if not found:
+        return graph
+    mapping: dict[Node, Node] = {}
+    with Builder(graph.name) as builder:
+        for node in graph.inputs:
+            mapping[node] = builder.input(node["name"], node.type)
+        for node in graph.nodes:
+            if node in found:
+                builder.origin = graph.lines.get(node, ())
+                mapping[node] = lifting_attention.build(found[node], mapping)
+                builder.origin = ()
+            elif node not in mapping:
+                mapping[node] = builder.remake(node, tuple([mapping[x] for x in node.inputs]))
+        carry_tables(builder, graph, mapping)
+        return builder.graph([mapping[x] for x in graph.outputs])
+
+
 def fuse_attention(graph: Graph) -> Graph:
     """``graph`` and the graphs in it with the calls named attention and attention_grad as ``fused`` nodes, where their
     bodies are what the template knows."""
-    graph = map_bodies(graph, fuse_attention)
+    called = {body for node in graph.nodes if node.op is control.call for body in node.bodies}
+    graph = map_bodies(graph, lambda body: body if body in called else fuse_attention(body))
     bodies: dict[str, Graph | None] = {}
 
     def simplified(body: Graph) -> Graph | None:
@@ -160,11 +198,18 @@ def fuse_attention(graph: Graph) -> Graph:
 
     def rule(node: Node) -> Node | None:
         match node:
-            case Node(ops.item, (Node(control.call, operands) as call,)) if call["name"] in NAMES and not call["custom"]:
+            case Node(ops.item, (Node(control.call, operands) as call,)) if (
+                call["name"] in NAMES and not call["custom"]
+            ):
                 body = simplified(call["body"])
-                return None if body is None else ops.item(fused(*operands, body=body, name="attention"), index=node["index"])
+                return (
+                    None
+                    if body is None
+                    else ops.item(fused(*operands, body=body, name="attention"), index=node["index"])
+                )
         return None
 
+    graph = lift_attention(graph)
     if not any(node.op is control.call and node["name"] in NAMES for node in graph.nodes):
         return graph
     return rewrite(graph, rule)
@@ -191,7 +236,9 @@ class _Layout:
         self.outputs = set(graph.outputs)
         self.ends: dict[Node, list[Node]] = {}  # fused node -> what takes the place of its results
         self.absorbed: set[Node] = set()
-        self.order_of: dict[Node, tuple[int, ...]] = {}  # item -> the order of axes in which it is stored for all readers
+        self.order_of: dict[
+            Node, tuple[int, ...]
+        ] = {}  # item -> the order of axes in which it is stored for all readers
 
     def run(self) -> Graph:
         for node in self.graph.nodes:
@@ -252,7 +299,9 @@ class _Layout:
                     moved[step] = ops.constant(**dict(step.attrs))
                 elif step not in moved:
                     moved[step] = builder.remake(step, tuple([moved[x] for x in step.inputs]))
-            return builder.graph([ops.transpose_to(moved[end], self.order_of.get(end, range(end.type.ndim))) for end in ends])
+            return builder.graph(
+                [ops.transpose_to(moved[end], self.order_of.get(end, range(end.type.ndim))) for end in ends]
+            )
 
     # ---------------------------------------------------------------------------------------- what is moved
 
@@ -274,7 +323,9 @@ class _Layout:
                 break
             ends = {item: item if end in {ends[x] for x in lost} else end for item, end in ends.items()}
         for item, end in ends.items():
-            orders = {x["axes"] if x.op is ops.transpose else () for x in self.readers.get(item, ()) if x.op is not fused}
+            orders = {
+                x["axes"] if x.op is ops.transpose else () for x in self.readers.get(item, ()) if x.op is not fused
+            }
             if item is end and item not in self.outputs and len(orders) == 1 and () not in orders:
                 self.order_of[item] = orders.pop()
         if all(item is end for item, end in ends.items()) and not self.order_of.keys() & ends.keys():

@@ -88,7 +88,9 @@ class _Check:
                 raise PlanError(f"%{k} is a view of a view")
             whole = schedule.values[self.root[k]].type
             if value.offset < 0 or value.offset + value.type.nbytes > whole.nbytes:
-                raise PlanError(f"%{k}: {value.type} from byte {value.offset} on leaves its base %{self.root[k]}: {whole}")
+                raise PlanError(
+                    f"%{k}: {value.type} from byte {value.offset} on leaves its base %{self.root[k]}: {whole}"
+                )
             if value.type.nbytes != whole.nbytes and value.kind != "temporary":
                 raise PlanError(f"%{k}: {value.type} has other bytes than its base %{self.root[k]}")
             if place.region == "arena" and (place.offset < 0 or place.offset % 64):
@@ -277,7 +279,12 @@ class Written:
     def add(self, start: int, stop: int) -> bool:
         """Enter a range; False where some of it is there already (of values without bytes: where they are)."""
         at = bisect.bisect_left(self.ranges, start, key=lambda r: r[0])
-        if at > 0 and self.ranges[at - 1][1] > start or at < len(self.ranges) and self.ranges[at][0] < max(stop, start + 1):
+        if (
+            at > 0
+            and self.ranges[at - 1][1] > start
+            or at < len(self.ranges)
+            and self.ranges[at][0] < max(stop, start + 1)
+        ):
             return False
         low, high = at, at
         if at > 0 and self.ranges[at - 1][1] == start < stop:

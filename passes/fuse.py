@@ -18,6 +18,7 @@ from graphc.ops.base import constant
 from graphc.ops.contraction import free_axes
 from graphc.ops.movement import broadcast_to, reshape
 from graphc.passes.across import attach
+from graphc.passes.columns import attach_columns, row_axes
 from graphc.passes.grouping import (
     ACROSS,
     CLOSED,
@@ -39,6 +40,7 @@ from graphc.passes.grouping import (
     reduced_axes,
 )  # fmt: skip
 from graphc.passes.schedule import Domain, Kernel, Schedule, Value
+from graphc.passes.updates import absorb
 from graphc.text import node_names
 from graphc.types import TensorType, Type
 
@@ -59,7 +61,10 @@ def fuse(graph: Graph) -> Schedule:
     """
     grouping = Grouping(graph)
     grouping.run()
+    absorb(grouping)
+    grouping.sink()
     attach(grouping)
+    attach_columns(grouping)
     grouping.finish()
     return _Lowering(grouping).schedule()
 
@@ -360,6 +365,8 @@ class _Body:
     def across(self, item: int) -> Node:
         """A reduction over the axes that the kernel keeps, or over all of them."""
         node, frame, reduced = self.cut.nodes[item], self.group.frame, self.group.reduced
+        if self.group.core == "contraction":
+            reduced = tuple(range(row_axes(self.cut, self.group), len(frame)))
         assert reduced is not None
         total = len(reduced_axes(node)) == len(node.inputs[0].type.shape)
         axes = tuple(k for k in range(len(frame)) if total or k not in reduced)

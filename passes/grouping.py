@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from graphc.ir import Graph, GraphError, Node
 from graphc.passes.access import Access, contiguous_strides, move, reshaped_strides
-from graphc.passes.segments import strategy
+from graphc.passes.segments import by_tables
 from graphc.types import TensorType, TupleType
 
 Shape = tuple[int, ...]
@@ -42,12 +42,6 @@ MAX_PAIRED = 24
 #: from it runs in a kernel of its own, where every core takes part.
 LONG_REDUCTION = 1 << 16
 FEW_RESULTS = 64
-
-#: Rows of updates narrower than this leave most lanes empty: they are computed before they are combined.
-FEW_LANES = 4
-#: Items that are computed anew for the updates of a segment: so many, and, where others read them as well, only these.
-MAX_PRODUCED = 16
-CHEAP = frozenset("add sub mul neg abs select cast maximum minimum eq ne lt le gt ge".split())
 
 #: A group is raised to a higher level when at most so many readers have to be raised with it.
 MAX_RAISED = 256
@@ -148,7 +142,7 @@ def classify(node: Node) -> int:
             return RESULT  # the memory of a graph output
         case "indexing" if op.name == "gather" and node.inputs[0].type.size > 0:
             return GATHER
-        case "indexing" if op.name == "segment_reduce" or (op.name == "scatter" and strategy(node) == "tables"):
+        case "indexing" if op.name == "segment_reduce" or by_tables(node):
             return SEGMENT
         case "movement" if op.name in ("transpose", "slice", "broadcast_to", "reshape"):
             return ACCESS
@@ -320,8 +314,6 @@ class Grouping:
                 self.open(item)
         self.sink()
         self.delay()
-        self.sink()
-        self.absorb()
         self.sink()
 
     def finish(self) -> None:
@@ -506,6 +498,8 @@ class Grouping:
                 buffers.update(self.root[o] for o in self.reads(item))
             if sum(self.group[b] not in fit.places for b in buffers) > MAX_BUFFERS:
                 raise Misfit(f"a kernel reads at most {MAX_BUFFERS} buffers")
+        if fit.core not in ("loop", "segment") and any(self.what[m] == GATHER for g in groups for m in g.members):
+            raise Misfit(f"what follows a {fit.core} reads nothing by index")
         kept = kept_shape(fit.frame, fit.reduced)
         for g in groups:
             want = fit.frame if fit.places[g] == FULL else kept
@@ -740,91 +734,6 @@ class Grouping:
                 root = self.root[o]
                 if self.group[root] is not group and not (self.what[item] in LOOPED and self.is_inline(o)):
                     group.externals[root] = None
-
-    # -------------------------------------------------------------------------------------------- updates of segments
-
-    def absorb(self) -> None:
-        """Compute the updates of segments where they are combined: gathered rows times a weight are never written."""
-        for item in self.order:
-            group = self.group[item]
-            if self.what[item] == SEGMENT and group is not None:
-                produced = self.producers(item)
-                if produced:
-                    self.absorb_into(item, group, produced)
-
-    def producers(self, item: int) -> dict[int, None]:
-        """The items that make the updates of segment ``item`` and are better computed anew, element by element."""
-        node = self.nodes[item]
-        shape = node.inputs[1].type.shape
-        operands = self.operands[item][1:2]
-        if node.op.name == "scatter" and len(shape) == 1:
-            operands = self.operands[item][1:3]  # sixteen updates and their places at once
-        elif math.prod(shape[1:]) < FEW_LANES:
-            return {}
-        found: dict[int, None] = {}
-        for o in operands:
-            if not self.is_inline(o) and self.pure[o]:
-                self.produces(self.root[o], shape, item, found)
-        exact = node["combine"] == "add" or all(self.what[k] == GATHER for k in found)
-        return found if exact else {}  # what wins a minimum must have the bits that others compare it with
-
-    def produces(self, root: int, shape: Shape, segment: int, found: dict[int, None]) -> bool:
-        """Enter ``root``, and what it needs, into ``found``, where it can be computed at ``shape`` and is not stored anyway."""
-        if root in found:
-            return True
-        group = self.group[root]
-        if self.what[root] not in (ELEMENTWISE, GATHER) or group is None or group.core != "loop" or root in self.is_output:
-            return False
-        if len(found) >= MAX_PRODUCED or self.type(root).size != math.prod(shape):
-            return False
-        node, operands = self.nodes[root], self.operands[root]
-        if self.what[root] == GATHER:
-            lead = index_shape(node, shape)
-            if lead is None or not all(self.readable(o, lead) for o in operands[1:]):
-                return False
-            found[root] = None
-            return True
-        readers = [r for r in self.readers[root] if r != segment and r not in found]
-        stored = any(self.group[r] is not group and self.what[r] != SEGMENT for r in readers)
-        if stored or node.op.name == "iota" or (readers and node.op.name not in CHEAP):
-            return False
-        before = dict(found)
-        found[root] = None
-        for o in operands:
-            if self.is_inline(o) or not self.pure[o] or not self.produces(self.root[o], shape, segment, found):
-                if not self.readable(o, shape):
-                    found.clear()
-                    found.update(before)
-                    return False
-        return True
-
-    def readable(self, o: int, shape: Shape) -> bool:
-        """Whether loops over ``shape`` can read operand ``o`` from memory, or compute it on the spot."""
-        if self.is_inline(o):
-            return self.what[self.root[o]] == SCALAR or index_axis(self.nodes[o], shape) is not None
-        return self.pure[o] or self.strides_at(o, shape) is not None
-
-    def absorb_into(self, item: int, group: Group, produced: dict[int, None]) -> None:
-        group.produced = dict.fromkeys(sorted(produced, key=self.position.__getitem__))
-        for first in {self.root[o] for o in self.operands[item]} & produced.keys():
-            self.readers[first].remove(item)
-            group.externals.pop(first, None)
-        for member in group.produced:
-            for o in self.operands[member]:
-                root = self.root[o]
-                if root not in produced and not (self.is_inline(o) and self.what[member] != GATHER):
-                    if item not in self.readers[root]:
-                        self.readers[root].append(item)
-                    if self.group[root] is not None or self.what[root] == SOURCE:
-                        group.externals[root] = None
-        for member in reversed(group.produced):
-            owner = self.group[member]
-            if owner is not None and not self.readers[member] and member not in self.is_output:
-                owner.members.remove(member)
-                self.recount(owner)
-                for root in {self.root[o] for o in self.operands[member]}:
-                    if member in self.readers[root]:
-                        self.readers[root].remove(member)
 
     # -------------------------------------------------------------------------------------------- 4. side by side
 

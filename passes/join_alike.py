@@ -17,11 +17,11 @@ from typing import Any
 
 from graphc import ops
 from graphc.ir import Graph, Node, users
-from graphc.ops.movement import move_axis, reshape_to
+from graphc.ops.movement import move_axis
 from graphc.passes.join_dots import dependent_groups
 from graphc.passes.join_sums import sums_of
 from graphc.passes.simplify import map_bodies
-from graphc.passes.stacks import Join, along, join_nodes, run_of, stack
+from graphc.passes.stacks import Join, along, join_nodes, reshaped, run_of, stack
 from graphc.types import TensorType
 
 KINDS = ("elementwise", "reduction", "movement", "indexing", "cumulative", "contraction")
@@ -142,7 +142,12 @@ def columns_of(members: Members) -> tuple[Node | Members, ...] | None:
     if op.kind not in KINDS or op.batch is None or first.bodies or not isinstance(first.type, TensorType):
         return None
     for node in members:
-        if node.op is not op or node.type != first.type or node.attrs != first.attrs or len(node.inputs) != len(first.inputs):
+        if (
+            node.op is not op
+            or node.type != first.type
+            or node.attrs != first.attrs
+            or len(node.inputs) != len(first.inputs)
+        ):
             return None
     columns: list[Node | Members] = []
     for k, operand in enumerate(first.inputs):
@@ -179,6 +184,6 @@ def stack_join(node: Node) -> Join:
     axis = node["axis"]
 
     def make(new: Mapping[Node, Node]) -> list[Node]:
-        return [reshape_to(move_axis(stack(node.inputs, new), 0, axis), node.type.shape)]
+        return [reshaped(move_axis(stack(node.inputs, new), 0, axis), node.type.shape)]
 
     return Join((node,), node.inputs, make)

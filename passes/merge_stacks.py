@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 
 from graphc import ops
 from graphc.ir import Graph, Node
-from graphc.ops.movement import move_axis, reshape_to
+from graphc.ops.movement import move_axis
 from graphc.passes.simplify import map_bodies
-from graphc.passes.stacks import PLACED, Join, join_nodes
+from graphc.passes.stacks import Join, is_placed, join_nodes, reshaped
 
 Members = tuple[Node, ...]
 
@@ -56,7 +56,7 @@ def merge_stacks(graph: Graph) -> Graph:
     first_with: dict[Node, Node] = {}
     for node in graph.nodes:
         members = members_of(node)
-        if members is None or not (node["axis"] == 0 or are_placed(members, outputs)):
+        if members is None or not (node["axis"] == 0 or all(is_placed(m, outputs) for m in members)):
             continue
         home = next((first_with[m] for m in members if m in first_with), None)
         both = None if home is None else union(whole[home], members)
@@ -83,15 +83,8 @@ def members_of(node: Node, axis: int | None = None) -> Members | None:
     if any(i.type.shape[at] != 1 for i in node.inputs):
         return None
     shape = (*node.type.shape[:at], *node.type.shape[at + 1 :])
-    members = tuple(
-        i.inputs[0] if i.op is ops.reshape and i.inputs[0].type.shape == shape else i for i in node.inputs
-    )
+    members = tuple(i.inputs[0] if i.op is ops.reshape and i.inputs[0].type.shape == shape else i for i in node.inputs)
     return members if len(set(members)) == len(members) and len({m.type for m in members}) == 1 else None
-
-
-def are_placed(members: Members, outputs: set[Node]) -> bool:
-    """Whether kernels can write all of ``members`` where they are told to."""
-    return all(member.op.kind in PLACED and member not in outputs for member in members)
 
 
 def union(left: Members, right: Members) -> Members | None:
@@ -116,7 +109,7 @@ def merge(nodes: Sequence[Node], whole: Members) -> Join:
     def make(new: Mapping[Node, Node]) -> list[Node]:
         axis = nodes[0]["axis"]
         shape = (*nodes[0].type.shape[:axis], *nodes[0].type.shape[axis + 1 :])
-        joined = ops.concatenate(*[reshape_to(new[m], (1, *shape)) for m in whole], axis=0)
+        joined = ops.concatenate(*[reshaped(new[m], (1, *shape)) for m in whole], axis=0)
         return [part(joined, whole, node) for node in nodes]
 
     return Join(tuple(nodes), whole, make)

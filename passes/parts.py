@@ -108,7 +108,9 @@ class _Parts:
     def only_reader(self, roots: Sequence[int], kernel: Kernel) -> bool:
         """Whether nothing but ``kernel`` reads these temporaries, each of them once."""
         return len(set(roots)) == len(roots) and all(
-            self.readers.get(root) == [kernel] and self.values[root].kind == "temporary" and self.values[root].base is None
+            self.readers.get(root) == [kernel]
+            and self.values[root].kind == "temporary"
+            and self.values[root].base is None
             for root in roots
         )
 
@@ -129,9 +131,7 @@ class _Parts:
                 assert operand.argument is not None
                 taken.add(self.root(operand.argument))
             placed.append(fits)
-        pieces = [
-            list(same) for done, same in groupby(range(len(operands)), key=placed.__getitem__) if not done
-        ]
+        pieces = [list(same) for done, same in groupby(range(len(operands)), key=placed.__getitem__) if not done]
         if not any(placed) or len(pieces) > sum(placed):
             return [kernel]
         start = self.values[target].offset

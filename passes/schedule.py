@@ -8,18 +8,22 @@ What a body may hold, by template. An *access* is a body input, or a chain of tr
 axis-splitting reshape over a body input (or over a scalar constant) that addresses memory by an offset and one stride
 per axis (:mod:`graphc.passes.access`).
 
-elementwise   domain = the shape of every output. Each node is an access, or elementwise at exactly that shape. An output may
+elementwise   domain = the shape of every output. Each node is an access, or elementwise at exactly that shape, or a gather
+              of that shape from an access, by accesses at its leading axes (in row and column kernels as well). An output may
               be the concatenation of nodes of that shape: they are written side by side.
 row, column   domain = full extents in the graph's axis order, ``reduced`` = the axes summed away (the same for every
-              reduction of the body but those across). Each node is an access, an elementwise node at full shape, a reduction full → kept,
-              an elementwise node at kept shape, or a broadcast_to kept → full. Outputs are full or kept. ``row``: the
-              last axis is reduced (vectors run along it); ``column``: it is kept. A row kernel that reduces its last axes
+              reduction of the body but those across). Each node is an access, an elementwise node at full shape, a
+              reduction full → kept, an elementwise node at kept shape, or a broadcast_to kept → full. Outputs are full or
+              kept. ``row``: the last axis is reduced (vectors run along it); ``column``: it is kept. A row kernel that reduces its last axes
               may also hold reductions of full values *across* its rows: over the axes that it keeps, or over all axes.
               Their results are outputs, and read by no node.
 contraction   one dot; its operands are accesses; then elementwise nodes at the dot's shape (the epilogue) with accesses at
-              that shape. domain = batch + rows + columns + contracted extents. Outputs may be concatenations as above.
-window        one conv or reduce_window (and its epilogue, elementwise at its shape).
-segment       one gather, scatter, dynamic_slice or dynamic_update_slice; operands are body inputs.
+              that shape. domain = batch + rows + columns + contracted extents. Outputs may be concatenations as above, and
+              (without batch axes) sums of nodes of the dot's shape over all its rows, read by no node.
+window        one conv, reduce_window, window_argmax or window_scatter (and its epilogue, elementwise at its shape).
+segment       one op of indexing. segment_reduce, and a scatter by tables, may have before them what makes their updates
+              (elementwise nodes and gathers at the shape of the updates) and after them what follows (elementwise nodes at
+              the shape of the result); the operands of all others are body inputs.
 copy          one movement op that is no access: concatenate, pad, or a reshape that cannot be a view; operands are accesses.
 library       one op done by a fixed routine (linalg, sort); operands are body inputs.
 attention     softmax(score(q kᵀ)) v or its derivative (:mod:`graphc.passes.attention`); operands of contractions are accesses.
@@ -36,7 +40,18 @@ from graphc.ir import Graph, Line, Node
 from graphc.looking import Inspectable
 from graphc.types import TensorType
 
-TEMPLATES = ("elementwise", "row", "column", "contraction", "window", "segment", "copy", "library", "attention", "control")
+TEMPLATES = (
+    "elementwise",
+    "row",
+    "column",
+    "contraction",
+    "window",
+    "segment",
+    "copy",
+    "library",
+    "attention",
+    "control",
+)
 
 
 @dataclass(frozen=True, slots=True)

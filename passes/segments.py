@@ -42,6 +42,13 @@ def strategy(node: Node) -> str:
     return "sorted"
 
 
+def by_tables(node: Node) -> bool:
+    """Whether ``node`` is a scatter that is done by tables, in the form that its kernel takes."""
+    if node.op is not ops.scatter or node["axes"] != (0,) or node.inputs[2].type.ndim != 1:
+        return False
+    return strategy(node) == "tables"
+
+
 def sort_scatters(graph: Graph) -> Graph:
     """``graph`` with large scatters in the form that their kernels have."""
     graph = map_bodies(graph, sort_scatters)
@@ -54,7 +61,7 @@ def lowered(node: Node) -> Node | None:
         return None
     x, updates, *indices = node.inputs
     axes, mode, combine = node["axes"], node["mode"], node["combine"]
-    if how == "tables" and axes == (0,) and indices[0].type.ndim == 1:
+    if how == "tables" and by_tables(node):
         return None
     perm = (*axes, *rest_axes(x.type.ndim, axes))
     moved = ops.transpose_to(x, perm)
@@ -72,4 +79,4 @@ def lowered(node: Node) -> Node | None:
     return ops.transpose_to(ops.reshape_to(result, moved.type.shape), tuple(back))
 
 
-__all__ = ["sort_scatters", "strategy"]
+__all__ = ["by_tables", "sort_scatters", "strategy"]

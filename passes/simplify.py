@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from graphc import ops
-from graphc.ir import Builder, Graph, Node, carry_tables, copy_nodes, current_builder, fixed_point, rewrite, users
+from graphc.ir import Builder, Graph, Node, carry_tables, copy_nodes, current_builder, rewrite, users
 from graphc.ops import control
 from graphc.ops.contraction import free_axes
 from graphc.types import DType, bool_
@@ -86,8 +86,25 @@ def _simplify(graph: Graph, apply: Function) -> Graph:
 
 def settled(graph: Graph, apply: Function) -> Graph:
     """``graph`` rewritten until nothing changes; the same object where nothing did, which need not be verified again."""
-    after = fixed_point(graph, apply)
-    return graph if after.digest == graph.digest else after
+    fired = False
+
+    def watched(node: Node) -> Node | None:
+        nonlocal fired
+        found = apply(node)
+        fired = fired or (found is not None and found is not node)
+        return found
+
+    for _ in range(SWEEPS):
+        fired = False
+        after = rewrite(graph, watched)
+        if not fired or after.digest == graph.digest:
+            break
+        graph = after
+    return graph
+
+
+#: Most rewrites of a whole graph, operands first, until nothing changes.
+SWEEPS = 16
 
 
 def driver(rules: Collection[Rule]) -> Function:
@@ -119,9 +136,10 @@ def map_bodies(graph: Graph, function: Callable[[Graph], Graph]) -> Graph:
     """
     done: dict[Graph, Graph] = {}
     for node in graph.nodes:
-        for body in node.bodies if node.attrs and node.op.kind != "fused" else ():
-            if body not in done:
-                done[body] = function(body)
+        if node.attrs and node.op.kind != "fused" and holds_graphs(node):
+            for body in node.bodies:
+                if body not in done:
+                    done[body] = function(body)
     if all(before is after for before, after in done.items()):
         return graph
 
@@ -136,6 +154,15 @@ def map_bodies(graph: Graph, function: Callable[[Graph], Graph]) -> Graph:
         return node.op(*operands, **{key: mapped(value) for key, value in node.attrs})
 
     return rebuild(graph, replace)
+
+
+def holds_graphs(node: Node) -> bool:
+    """Whether an attribute is a graph or a tuple of graphs: :attr:`Node.bodies` without making it."""
+    for _, value in node.attrs:
+        kind = value.__class__
+        if kind is Graph or (kind is tuple and value and value[0].__class__ is Graph):
+            return True
+    return False
 
 
 def rebuild(graph: Graph, replace: Callable[[Node, tuple[Node, ...]], Node | None]) -> Graph:

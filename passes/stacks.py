@@ -18,6 +18,15 @@ from graphc.types import TensorType
 
 #: ops whose results lie where the kernel that computes them is told to write
 PLACED = ("elementwise", "reduction", "contraction", "window")
+#: So many bytes of a stack that waits for its members count as one that is moved.
+WAITING = 16
+
+
+def reshaped(x: Node, shape: Sequence[int]) -> Node:
+    """``x`` in another shape; of several reshapes only the last one counts."""
+    while x.op is ops.reshape:
+        (x,) = x.inputs
+    return reshape_to(x, shape)
 
 
 # ------------------------------------------------------------------------------------------------ slices of one array
@@ -43,9 +52,9 @@ class Run:
         if size != source.type.shape:
             x = ops.slice_(x, start=self.start, size=size, step=(1,) * len(size))
         if all(n == 1 for n in size[:axis]):
-            return reshape_to(x, (count, *self.shape))
-        x = reshape_to(x, (*size[:axis], count, *self.size[axis:]))
-        return reshape_to(move_axis(x, axis, 0), (count, *self.shape))
+            return reshaped(x, (count, *self.shape))
+        x = reshaped(x, (*size[:axis], count, *self.size[axis:]))
+        return reshaped(move_axis(x, axis, 0), (count, *self.shape))
 
 
 def slice_of(node: Node) -> tuple[Node, tuple[int, ...], tuple[int, ...]] | None:
@@ -96,7 +105,7 @@ def stack(members: Sequence[Node], new: Mapping[Node, Node]) -> Node:
     if run is not None and list(run.order) == sorted(run.order):
         return run.stack(run.source)
     shape = members[0].type.shape
-    return ops.concatenate(*[reshape_to(new[m], (1, *shape)) for m in members], axis=0)
+    return ops.concatenate(*[reshaped(new[m], (1, *shape)) for m in members], axis=0)
 
 
 def needs(members: Sequence[Node]) -> tuple[Node, ...]:
@@ -106,17 +115,26 @@ def needs(members: Sequence[Node]) -> tuple[Node, ...]:
 
 
 def copied_bytes(members: Sequence[Node], outputs: set[Node]) -> int:
-    """Bytes that a stack of ``members`` moves: none for slices side by side and for what its kernel can write there."""
+    """Bytes that a stack of ``members`` moves: none for slices side by side.
+
+    What its kernel can write there is not moved, but all of the stack is taken from the first of them on, when the others
+    are not there yet: that counts a little.
+    """
     run = run_of(members)
     if run is not None and list(run.order) == sorted(run.order):
         return 0
-    return sum(2 * m.type.nbytes for m in members if m.op.kind not in PLACED or m in outputs)
+    return sum(m.type.nbytes // WAITING if is_placed(m, outputs) else 2 * m.type.nbytes for m in members)
+
+
+def is_placed(node: Node, outputs: set[Node]) -> bool:
+    """Whether the kernel that computes ``node`` can write it where it is told to."""
+    return node.op.kind in PLACED and node not in outputs
 
 
 def along(result: Node, k: int, shape: tuple[int, ...]) -> Node:
     """Number ``k`` of a stack, of ``shape``."""
     start = (k, *(0 for _ in shape))
-    return reshape_to(ops.slice_(result, start=start, size=(1, *shape), step=(1,) * (len(shape) + 1)), shape)
+    return reshaped(ops.slice_(result, start=start, size=(1, *shape), step=(1,) * (len(shape) + 1)), shape)
 
 
 # ------------------------------------------------------------------------------------------------ joining nodes

@@ -20,6 +20,9 @@ from graphc.passes.schedule import Kernel, Schedule, base_of, is_part
 #: Kernels of at most so many scalar operations share stages.
 SMALL_WORK = 1 << 16
 MAX_STAGE = 32
+#: Kernels of at most so many scalar operations that overwrite a donated input (step counters, random keys) wait for all
+#: kernels whose data can be wrong: a call that raises then leaves the memory as it was. To wait costs them no memory.
+TINY_WORK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,14 @@ def flow_of(schedule: Schedule, donated: Mapping[int, int]) -> Flow:
             for k in others:
                 before[owner].add(k)
                 after[k][owner] = None
+    checks = [k for k, kernel in enumerate(kernels) if may_fail(kernel)] if donated else []
+    for j in donated.values():
+        owner = writer[base_of(schedule, schedule.outputs[j])]
+        if kernel_work(kernels[owner]) <= TINY_WORK and not may_fail(kernels[owner]):
+            for k in checks:
+                if not reaches(after, owner, [k]):
+                    before[owner].add(k)
+                    after[k][owner] = None
 
     def temporaries(values: Iterable[int]) -> tuple[int, ...]:
         roots = dict.fromkeys(base_of(schedule, v) for v in values)
@@ -119,6 +130,11 @@ def writers_of(wanted: tuple[int, int], parts: Mapping[tuple[int, int], int]) ->
     if wanted in parts:
         return [parts[wanted]]
     return list(dict.fromkeys(k for (start, stop), k in parts.items() if start < wanted[1] and wanted[0] < stop))
+
+
+def may_fail(kernel: Kernel) -> bool:
+    """Whether a kernel's data can be wrong: indices out of range, singular matrices."""
+    return any(node.op.kind in ("indexing", "linalg") for node in kernel.body.nodes)
 
 
 def reaches(after: Sequence[Mapping[int, None]], start: int, targets: Iterable[int]) -> bool:

@@ -329,8 +329,10 @@ SAMPLES: dict[str, list[Sample]] = {
         s(x(0, 2), x(3, 0), n(0, 2, 3), axes=(1,), mode="raise", combine="add"),
     ],
     "segments": [
-        s(n(-4, 4, 9), extents=(4,), axes=(0,), mode="raise"), s(n(-2, 6, 7, to=types.i8), extents=(4,), axes=(1,), mode="drop"),
-        s(n(-2, 6, 5), n(0, 3, 5), extents=(4, 3), axes=(0, 2), mode="clip"), s(n(0, 4, 0), extents=(4,), axes=(0,), mode="raise"),
+        s(n(-4, 4, 9), extents=(4,), axes=(0,), mode="raise"),
+        s(n(-2, 6, 7, to=types.i8), extents=(4,), axes=(1,), mode="drop"),
+        s(n(-2, 6, 5), n(0, 3, 5), extents=(4, 3), axes=(0, 2), mode="clip"),
+        s(n(0, 4, 0), extents=(4,), axes=(0,), mode="raise"),
     ],
     "segment_reduce": [
         s(x(3, 2), x(5, 2), given(0, 2, 2, 5), given(3, 1, 0, 4, 2), combine="add"),

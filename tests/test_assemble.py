@@ -16,6 +16,7 @@ from graphc.backends.cpu import compile_sources, scratch
 from graphc.backends.cpu.assemble import Assembled, assemble, threads_for
 from graphc.backends.cpu.codegen import Code
 from graphc.backends.cpu.runtime import Executable
+from graphc.backends.cpu.runtime.tape import Run, decode
 from graphc.interpreter import evaluate
 from graphc.ir import Builder, Graph, Line, Op
 from graphc.passes.fuse import fuse
@@ -94,6 +95,23 @@ def test_threads_follow_the_work() -> None:
     large = assemble(planned(traced(lambda x: np.tanh(x), numbers(1 << 20))))
     assert (small.program.threads, small.program.kernels) == (1, large.program.kernels)
     assert large.program.threads > 8
+
+
+def test_small_kernels_of_a_long_program_have_more_threads() -> None:
+    scanned = planned(
+        traced(lambda x: graphc.scan(lambda c, _: (np.tanh(c), None), x, None, length=50)[0], numbers(64))
+    )
+    once = planned(traced(lambda x: np.tanh(x), numbers(64)))
+    assert assembling.total_work(scanned) >= 50 * assembling.total_work(once) > 0
+    assert assembling.total_work(scanned) < assembling.LONG
+    middling = numbers(128, 512)  # worth two threads only where these are awake
+    short = assemble(planned(traced(lambda x: x + 1, middling)))
+    long = assemble(planned(traced(lambda x, y: (x + 1, np.sin(y)), middling, numbers(1 << 20))))
+    caps = [
+        {call[2] for _, run in decode(a.program.tape) if isinstance(run, Run) for call in run.calls}
+        for a in (short, long)
+    ]
+    assert caps[0] == {1} and min(caps[1]) > 1
 
 
 def test_empty_results_need_no_kernel() -> None:
@@ -257,7 +275,8 @@ def test_an_error_names_the_node_and_the_line() -> None:
     x, i = numbers(5), np.array([0, 7])
     graph = traced(pick, x, i)
     exe = loaded(assemble(planned(graph)))
-    with pytest.raises(IndexError, match=r"gather: an index is out of bounds \(v\d+, .*test_assemble.py:\d+\)"):
+    message = r"gather: an index is out of bounds for axis 0 with size 5 \(v\d+, .*test_assemble.py:\d+\)"
+    with pytest.raises(IndexError, match=message):
         exe.call([x, i])
     np.testing.assert_allclose(exe.call([x, np.array([0, -1])])[0], np.tanh(x[[0, -1]]) * 2, rtol=1e-6)
 

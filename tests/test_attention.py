@@ -101,6 +101,11 @@ def causal_by_aranges(q: Any, k: Any, v: Any) -> Any:
     return softmax(np.where(j > i + 8, -np.inf, q @ np.swapaxes(k, -1, -2))) @ v
 
 
+def causal_square(q: Any, k: Any, v: Any) -> Any:
+    s = q @ np.swapaxes(k, -1, -2)
+    return softmax(np.where(np.tri(*s.shape[-2:], dtype=bool), s, s.dtype.type(-1e9))) @ v
+
+
 def alibi(q: Any, k: Any, v: Any) -> Any:
     slopes = np.array([0.5, 0.25, 0.125])[:, None, None]
     return softmax(q @ k.transpose(0, 1, 3, 2) - slopes * (np.arange(T)[:, None] - np.arange(S))) @ v
@@ -301,7 +306,9 @@ def test_rows_in_which_all_is_masked(fill: float) -> None:
     if fill == -np.inf:
         assert np.isnan(out[:, :20]).all() and np.isfinite(out[:, 20:]).all()
     else:
-        np.testing.assert_allclose(out[:, :20], np.broadcast_to(v.mean(1, keepdims=True), out[:, :20].shape), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            out[:, :20], np.broadcast_to(v.mean(1, keepdims=True), out[:, :20].shape), rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -331,13 +338,24 @@ def test_heads_lie_beside_each_other_without_copies() -> None:
     x, w = draw((2, 64, 24), (24, 72), dtype=np.float32)
     exe = check(one_projection, x, w * np.float32(0.3))
     assert {k.template for k in exe.schedule.kernels} <= {"attention", "contraction", "row", "elementwise"}
-    assert not any(k.body.outputs[0].op.name == "transpose" for k in exe.schedule.kernels if k.template == "elementwise")
+    assert not any(
+        k.body.outputs[0].op.name == "transpose" for k in exe.schedule.kernels if k.template == "elementwise"
+    )
 
 
 def test_the_matrix_of_scores_is_never_in_memory() -> None:
     q, k, v = draw((2, 1024, 8), (2, 1024, 8), (2, 1024, 8), dtype=np.float32)
     exe = graphc.compile(graphc.value_and_grad(loss_of(scaled_before), (0, 1, 2))).executable(q, k, v)
     assert exe.memory.peak + 2 * exe.memory.scratch < 1024 * 1024 * 4
+
+
+def test_without_derivatives_it_is_fused_too() -> None:
+    q, k, v = draw((2, 1024, 8), (2, 1024, 8), (2, 1024, 8), dtype=np.float32)
+    compiled = graphc.compile(causal_square)
+    exe = compiled.executable(q, k, v)
+    assert [kernel.template for kernel in exe.schedule.kernels] == ["attention"]
+    assert exe.memory.peak + 2 * exe.memory.scratch < 1024 * 1024
+    np.testing.assert_allclose(compiled(q, k, v), causal_square(q, k, v), rtol=1e-4, atol=1e-5)
 
 
 def test_layers_share_their_kernels() -> None:

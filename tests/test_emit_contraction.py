@@ -102,6 +102,45 @@ def test_parts_before_an_epilogue():
     check(body(update, *types), depth=2049, in_place={0: 2})
 
 
+@pytest.mark.parametrize("element", [f32, f64], ids=str)
+def test_sums_over_rows(element):
+    def delta(x, w, y):
+        v = ops.mul(ops.dot(x, w, batch=((), ()), contract=((1,), (1,))), y)
+        return [v, ops.reduce_sum(v, axes=(0,)), ops.reduce_sum(ops.mul(v, v), axes=(0,))]
+
+    def alone(x, w, _):
+        return ops.reduce_sum(ops.dot(x, w, batch=((), ()), contract=((1,), (1,))), axes=(0,))
+
+    for m, n, k in ((16, 5, 3), (25, 40, 20), (131, 70, 50), (30, 41, 2200), (400, 9, 64), (16, 700, 40), (20, 3, 0)):
+        types = [TensorType(element, s) for s in ((m, k), (n, k), (m, n))]
+        for make in (delta, alone):
+            check(body(make, *types), depth=m * k)
+
+
+def test_sums_over_rows_of_several_axes():
+    def delta(x, w):
+        v = ops.dot(x, w, batch=((), ()), contract=((1,), (2,)))
+        return [v, ops.reduce_sum(v, axes=(0, 1))]
+
+    types = TensorType(f32, (5, 20, 30)), TensorType(f32, (4, 7, 20))
+    check(body(delta, *types), depth=3000)
+    moved = body(lambda x, w: delta(ops.transpose(x, axes=(2, 1, 0)), ops.transpose(w, axes=(1, 0, 2))), *types)
+    check(moved, depth=3000)
+
+
+def test_sums_over_rows_do_not_depend_on_the_processor(monkeypatch):
+    def delta(x, w):
+        v = ops.matmul(x, w)
+        return [v, ops.reduce_sum(v, axes=(0,))]
+
+    graph = body(delta, TensorType(f32, (150, 60)), TensorType(f32, (60, 50)))
+    inputs, found = draw(graph), set()
+    for cpu in ("host", "x86-64-v3"):
+        monkeypatch.setenv("GRAPHC_CPU", cpu)
+        found.add(Compiled(kernel(graph, "contraction"))(*inputs)[1].tobytes())
+    assert len(found) == 1
+
+
 def test_few_columns_of_a_left_operand_that_runs_along_the_rows():
     for m, n, k in ((300, 7, 90), (129, 32, 64), (64, 10, 700), (1000, 16, 1100)):
         for right in (False, True):
@@ -152,6 +191,10 @@ def test_bits_do_not_depend_on_the_processor(monkeypatch):
         (50, 40, 230, True, False),
         (3, 70, 90, False, False),
         (20, 5, 40, True, True),
+        (64, 40, 1100, True, False),
+        (9, 600, 1000, False, False),
+        (100, 10, 300, True, False),
+        (40, 130, 2100, False, False),
     ):
         graph = product(*shape)
         inputs = draw(graph)

@@ -216,7 +216,7 @@ def test_errors_of_a_plan_carry_the_kernel_and_the_line() -> None:
     with pytest.raises(IndexError, match="out of bounds") as caught:
         run_plan(plan(fuse(graph)), [np.ones(3, np.float32), np.array([7])])
     (note,) = caught.value.__notes__
-    assert "segment, from" in note and "test_reference.py" in note
+    assert "elementwise, from" in note and "test_reference.py" in note
 
 
 def test_integers_wrap() -> None:

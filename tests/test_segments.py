@@ -314,3 +314,30 @@ def test_donated_memory_is_not_read_after_it_is_written():
     x, i = rng.standard_normal((64, 16)), rng.integers(0, 64, 64)
     wanted = x[i] + x
     assert np.array_equal(graphc.compile(lambda x, i: x[i] + x, donate=(0,))(x, i), wanted)
+
+
+def test_what_follows_a_product_reads_finished_gathers():
+    rng = np.random.default_rng(18)
+    x, w, table = rng.standard_normal((20, 12)), rng.standard_normal((12, 24)), rng.standard_normal((9, 24))
+    at, columns = rng.integers(0, 9, 20), rng.integers(0, 24, (20, 24))
+
+    def fn(x, w, table, at, columns):
+        return x @ w - table[at], 2 * np.take_along_axis(table[at], columns, axis=1) + x @ w
+
+    both(fn, x, w, table, at, columns)
+
+
+def test_what_follows_a_segment_may_gather():
+    rng = np.random.default_rng(19)
+    u, at, table = rng.standard_normal((300, 16)), rng.integers(0, 70, 300), rng.standard_normal((9, 16))
+    kind = rng.integers(0, 9, 70)
+
+    def fn(u, at, table, kind):
+        y = graphc.numpy.zeros((70, 16))
+        np.add.at(y, at, u)
+        return y * table[kind] + 1
+
+    compiled = graphc.compile(fn, threads=2)
+    wanted = np.zeros((70, 16))
+    np.add.at(wanted, at, u)
+    np.testing.assert_allclose(compiled(u, at, table, kind), wanted * table[kind] + 1, rtol=1e-12)

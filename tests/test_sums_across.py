@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,20 @@ import pytest
 import graphc
 from graphc.tree import flatten
 
-SHAPES = [(16, 5), (17, 16), (40, 33), (129, 64), (70, 65), (300, 200), (3, 11, 40), (4, 8, 2, 37), (16, 1), (2, 9), (0, 7), (20, 0)]
+SHAPES = [
+    (16, 5),
+    (17, 16),
+    (40, 33),
+    (129, 64),
+    (70, 65),
+    (300, 200),
+    (3, 11, 40),
+    (4, 8, 2, 37),
+    (16, 1),
+    (2, 9),
+    (0, 7),
+    (20, 0),
+]
 
 
 def norm(p: dict[str, Any], x: Any) -> Any:

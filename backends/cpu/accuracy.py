@@ -1,16 +1,28 @@
 """How far the CPU's elementwise functions may be from the exact result, in units in the last place.
 
-``F32`` is checked over all 2^32 inputs by tests/exhaustive_math.py and on a sample by the suite, ``F64`` on a sample. Both
-hold on hosts with FMA; without it the primitives stay within 2.7 (tan 4.1).
+Primitives are functions of kernels; compositions are those of graphc.nn, compared with the same formula of exact numbers.
+The bounds hold on hosts with FMA; without it the primitives stay within 2.7 (tan 4.1). tests/exhaustive_math.py checks
+``F32`` over all 2^32 inputs, the suite both on samples. The first number behind a name is the largest error that was found
+for f32: over all inputs where it has a star, else over each 64th block of 2^18 inputs.
+
+exp 0.79, exp2 0.83, expm1 0.88, log 0.55, log2 0.51, log10 0.51, log1p 0.69, sqrt 0.50, rsqrt 1.46, cbrt 0.70, tanh 1.24,
+sigmoid 1.53*, sinh 1.20, cosh 1.14, asinh 1.73, acosh 1.05, atanh 1.02, erf 0.58, erfc 1.86, ndtr 2.0, sin 1.56*, cos 1.54,
+tan 1.90*, asin 0.57, acos 0.91, atan 0.87; softplus 1.54, silu 1.83, gelu 2.51.
+
+A composition multiplies x by a function that falls to 0. Where that function is no normal number any more (results below
+2^-119 in f32, 2^-1012 in f64), the error is counted in the units of these smallest results. ``gelu_tanh`` is
+x · sigmoid(u): the rounding of u makes a relative error of up to 1.5 |u| units, so that the bound, for u down to where the
+result vanishes, is wide; it is 4 for x > -1.
 """
 
 from __future__ import annotations
 
-_PRIMITIVES = (
+PRIMITIVES = (
     "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt cbrt tanh sigmoid sinh cosh asinh acosh atanh erf erfc sin cos tan "
     "asin acos atan"
 ).split()
-_COMPOSITIONS = "softplus silu gelu gelu_tanh".split()
+COMPOSITIONS = "softplus silu gelu gelu_tanh".split()
 
-F32: dict[str, float] = dict.fromkeys(_PRIMITIVES, 2.0) | dict.fromkeys(_COMPOSITIONS, 4.0)
-F64: dict[str, float] = dict(F32)
+_BOUNDS = dict.fromkeys(PRIMITIVES, 2.0) | {"ndtr": 2.5, "softplus": 4.0, "silu": 4.0, "gelu": 4.0}
+F32: dict[str, float] = _BOUNDS | {"gelu_tanh": 200.0}
+F64: dict[str, float] = _BOUNDS | {"gelu_tanh": 1500.0}

@@ -26,14 +26,17 @@ from graphc.passes.schedule import Domain, Kernel
 from graphc.text import node_names
 from graphc.types import TensorType
 
-#: Nanoseconds of work that are worth another thread: waking one and waiting for it costs about a tenth.
-WORTH_A_THREAD = 10_000
+#: Nanoseconds of work that are worth another thread. In a short program its threads sleep when a call comes, and to wake
+#: one takes longer than small kernels; in a long one they are awake, and a barrier takes 0.2 µs.
+WORTH_A_THREAD, WORTH_IF_AWAKE = 10_000, 4_000
+LONG = 100_000  # nanoseconds of a program's work on one thread
 MOST_THREADS = 256
 
 #: what went wrong in a kernel that returned an error word, by op
 ERRORS = {
     "gather": "an index is out of bounds",
     "scatter": "an index is out of bounds",
+    "segments": "an index is out of bounds",
     "cholesky": "the matrix is not positive definite",
     "nonsingular": "the matrix is singular",
     "eigh": "the eigenvalues did not converge",
@@ -141,6 +144,7 @@ class _Assembler:
     def __init__(self, plan: Plan, owned: tuple[int, ...]) -> None:
         self.plan = plan
         self.tape = TapeBuilder()
+        self.worth = WORTH_A_THREAD
         self.sources: dict[str, str] = {}
         self.users: dict[str, dict[str, None]] = {}
         self.constants: dict[tuple[str, bytes], int] = {}
@@ -154,6 +158,8 @@ class _Assembler:
         self.returned = [j for j in range(len(graph.outputs)) if self.donor.get(j) not in owned]
 
     def assemble(self) -> Assembled:
+        if total_work(self.plan) >= LONG:
+            self.worth = min(self.worth, WORTH_IF_AWAKE)
         schedule, graph = self.plan.schedule, self.plan.schedule.graph
         binding = _Binding(
             [self._input(k) for k in range(len(graph.inputs))],
@@ -276,15 +282,13 @@ class _Assembler:
                     words.append(Word.value(self.plan.scratch_bytes))
                 case ErrorBase():
                     words.append(Word.value(errors))
-        return Call(step.symbol, self._table(words), threads_for(step)), step.work
+        return Call(step.symbol, self._table(words), threads_for(step, self.worth)), step.work
 
     def _error_base(self, plan: Plan, kernel: Kernel) -> int:
         """Enter the errors of a kernel into the table; the number of its body's first node there."""
         base = len(self.errors) + 1
         for k, node in enumerate(kernel.body.nodes):
-            self.errors[base + k] = (
-                f"{node.op.name}: {ERRORS.get(node.op.name, 'failed')} ({_where(plan, kernel, node)})"
-            )
+            self.errors[base + k] = f"{node.op.name}: {what_failed(node)} ({_where(plan, kernel, node)})"
             if self.written:
                 self.late.add(base + k)
         return base
@@ -294,7 +298,7 @@ class _Assembler:
         items: list[_Item] = []
         for step in itertools.zip_longest(*kernels):
             present = [call for call in step if call is not None]
-            serial = sum(work for _, work in present) < 2 * WORTH_A_THREAD
+            serial = sum(work for _, work in present) < 2 * self.worth
             items.append(_Stage(tuple(call for call, _ in present), serial))
         return items
 
@@ -422,9 +426,22 @@ class _Place:
 # ------------------------------------------------------------------------------------------------ helpers
 
 
-def threads_for(code: Code) -> int:
+def total_work(plan: Plan) -> float:
+    """Estimated nanoseconds of a call on one thread; bodies of scans as often as they run, of other loops once."""
+    total = 0.0
+    for kernel in plan.schedule.kernels:
+        if kernel.template == "control":
+            (node,) = (n for n in kernel.body.nodes if n.op.kind == "control")
+            times = node["length"] if node.op.name == "scan" else 1
+            total += times * sum(map(total_work, plan.inner[kernel]))
+        elif not _is_empty(kernel):
+            total += sum(step.work for step in _lowered(kernel, plan).steps)
+    return total
+
+
+def threads_for(code: Code, worth: float = WORTH_A_THREAD) -> int:
     """The most threads that are worth their waking, by the cost model. Results do not depend on it."""
-    return max(1, min(code.units, math.ceil(code.work / WORTH_A_THREAD), MOST_THREADS))
+    return max(1, min(code.units, math.ceil(code.work / worth), MOST_THREADS))
 
 
 def copy_kernel(type: TensorType) -> Kernel:
@@ -432,6 +449,16 @@ def copy_kernel(type: TensorType) -> Kernel:
     flat = TensorType(type.dtype, (type.size,))
     x = Node(INPUT, (), (("name", "x"), ("type", flat)), flat)
     return Kernel("copy", "elementwise", Domain(flat.shape), Graph("copy", (x,), (x,), (x,)), (0,), (1,))
+
+
+def what_failed(node: Node) -> str:
+    """What the error of a node means; for indices with the axis that they are for, where that is one."""
+    text = ERRORS.get(node.op.name, "failed")
+    if node.op.name not in ("gather", "scatter", "segments") or len(node["axes"]) != 1:
+        return text
+    (axis,) = node["axes"]
+    extent = node["extents"][0] if node.op.name == "segments" else node.inputs[0].type.shape[axis]
+    return f"{text} for axis {axis} with size {extent}"
 
 
 def _is_empty(kernel: Kernel) -> bool:

@@ -351,7 +351,8 @@ def alias_scopes(args: tuple[TensorType, ...], results: tuple[TensorType, ...]) 
 #: Estimated cost, in nanoseconds for 16 lanes of f32, of ops that take longer than an addition (measured with AVX-512).
 _SLOW = {
     "div": 1.2, "sqrt": 1.9, "rsqrt": 4.5, "exp": 1.5, "expm1": 2.5, "log": 5.0, "log1p": 5.0, "tanh": 4.0,
-    "sigmoid": 4.0, "erf": 4.5, "sin": 4.0, "cos": 4.0, "atan2": 5.0, "pow": 20.0, "floor_divide": 30.0,
+    "sigmoid": 4.0, "erf": 4.5, "erfc": 9.0, "ndtr": 10.0, "sin": 4.0, "cos": 4.0, "atan2": 5.0, "pow": 20.0,
+    "floor_divide": 30.0,
     "remainder": 25.0, "random_bits": 20.0, "exp2": 1.5, "log2": 5.0, "log10": 5.0, "cbrt": 4.0, "tan": 5.0, "asin": 5.0,
     "acos": 5.0, "atan": 4.0, "sinh": 4.0, "cosh": 4.0, "asinh": 8.0, "acosh": 8.0, "atanh": 8.0, "fmod": 25.0,
 }  # fmt: skip

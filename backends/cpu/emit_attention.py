@@ -40,7 +40,8 @@ ENOUGH = 16  # matrices of a batch from which a unit is a whole matrix
 UNITS = 32  # units wanted where there are fewer
 FEWEST, MOST = 96, 512  # rows of a unit that is a part of a matrix
 WHOLE = 1 << 18  # elements of the accumulators of a unit that makes all results
-SIDE_BY_SIDE = 12  # elementwise nodes of a score function up to which four vectors are worked on at once
+SIDE_BY_SIDE = 2  # vectors along the keys that are worked on at once
+GRAIN = SIDE_BY_SIDE * LANES  # keys: what is computed before a mask begins is rounded up to so many
 SPEED = 40.0  # multiplications per nanosecond, estimated
 
 
@@ -183,9 +184,9 @@ class _Writer:
         with self.e.block(f"for strip in range({low}, {high}, {height}):"):
             yield
 
-    def over_keys(self, width: int) -> Iterator[list[tuple[Point, str | int | None]]]:
-        """Vectors along the keys from ``at`` to ``until``, ``width`` of them side by side."""
-        for vectors in vector_loop(self.e, "key", "at", "until", width):
+    def over_keys(self) -> Iterator[list[tuple[Point, str | int | None]]]:
+        """Vectors along the keys from ``at`` to ``until``, some side by side."""
+        for vectors in vector_loop(self.e, "key", "at", "until", SIDE_BY_SIDE):
             points = []
             for shift, lanes in vectors:
                 key = f"key + {shift}" if shift else "key"
@@ -224,9 +225,6 @@ class _Writer:
                 level[node] = max((level[x] for x in node.inputs if x in level), default=0)
             found[level[node]].append(node)
         return found
-
-    def side_by_side(self, nodes: Sequence[Node]) -> int:
-        return 4 if sum(node.op.kind == "elementwise" for node in nodes) <= SIDE_BY_SIDE else 2
 
     def cost(self, nodes: Sequence[Node]) -> float:
         return sum(op_cost(node) for node in nodes if node.op.kind == "elementwise")
@@ -344,6 +342,9 @@ class _Forward(_Writer):
             ("weighted", self.unit_rows * self.value_width),
             ("maxima", self.unit_rows),
             ("totals", self.unit_rows),
+            ("tops", self.block_rows),
+            ("shifts", self.block_rows),
+            ("factors", self.block_rows),
         ):
             self.room(name, count + LANES)
         e.line(f"zero = splat(0, {self.c})")
@@ -354,7 +355,9 @@ class _Forward(_Writer):
         if self.limit is not None:
             outside.emit([self.limit[1]], Point((0,) * len(self.frame), None))
         matrices = math.prod(self.lead)
-        count = " * ".join([*(e.word(n, f"n{j}") for j, n in enumerate(self.lead)), e.word(self.units_of_matrix, "parts")])
+        count = " * ".join(
+            [*(e.word(n, f"n{j}") for j, n in enumerate(self.lead)), e.word(self.units_of_matrix, "parts")]
+        )
         e.word(self.unit_rows, "unit_rows")
         e.line(f"first, last = share({count}, 1, thread, threads)")
         with e.block("for unit in range(first, last):"):
@@ -392,13 +395,17 @@ class _Forward(_Writer):
             self._block(outside, per_row, per_place)
             return
         offset, number = self.limit
-        e.line(f"seen = (row_high + {offset} - key_low + {LANES - 1}) // {LANES} * {LANES}", "keys before the mask")
+        e.line(f"seen = (row_high + {offset} - key_low + {GRAIN - 1}) // {GRAIN} * {GRAIN}", "keys before the mask")
         e.line("until = min(key_high, key_low + max(seen, 0))")
         with e.block("while at < key_high:"):
             with e.block("if at >= until:"):
                 e.line("left_out = 0")
                 self.gone(
-                    number, lambda r: f"splat_load(maxima, {r} - row_first, {self.c}, -1)", outside, "row_low", "row_high"
+                    number,
+                    lambda r: f"splat_load(maxima, {r} - row_first, {self.c}, -1)",
+                    outside,
+                    "row_low",
+                    "row_high",
                 )
                 with e.block("if left_out > 0:"):
                     e.line("break")
@@ -420,7 +427,11 @@ class _Forward(_Writer):
                 str(self.features), False, tile,
             )  # fmt: skip
         with e.block("for row in range(row_low, row_high):"):
-            self._row(outside, per_row, per_place)
+            self._scores(outside, per_row, per_place)
+        self._shifts()
+        with e.block("for row in range(row_low, row_high):"):
+            self._exponentials()
+        self._rescale()
         with self.strips("row_low", "row_high", self.height):
             self.strip(
                 self.at("sums", f"(strip - row_low) * {self.width} + at - key_low"), str(self.width), "1",
@@ -430,15 +441,14 @@ class _Forward(_Writer):
                 True, of_values,
             )  # fmt: skip
 
-    def _row(self, outside: Values, per_row: list[Node], per_place: list[Node]) -> None:
-        """The score function and the exponentials of one row, and what becomes of its maximum and sum."""
+    def _scores(self, outside: Values, per_row: list[Node], per_place: list[Node]) -> None:
+        """The score function on one row, and its maximum."""
         e, found = self.e, self.found
         of_row = outside.child()
         of_row.emit(per_row, Point((*self.index, "row", "key_low"), None))
         e.line(f"base = (row - row_low) * {self.width} - key_low")
         e.line("top = lowest_of_all")
-        width = self.side_by_side(per_place)
-        for points in self.over_keys(width):
+        for points in self.over_keys():
             copies = []
             for j, (point, _) in enumerate(points):
                 values = of_row.child(f"_{'abcd'[j]}" if len(points) > 1 else "_r")
@@ -451,24 +461,56 @@ class _Forward(_Writer):
                 t = values[found.t]
                 if found.t is not found.s:
                     e.line(f"store(sums, base + {point.index[-1]}, {t}, {self.c}, -1)")
-                e.line(f"top = maximum(top, {t if lanes is None else f'select(mask_tail({lanes}), {t}, lowest_of_all)'})")
-        e.line(f"old = splat_load(maxima, row - row_first, {self.c}, -1)")
-        e.line("highest = maximum(old, reduce_max(top))")
-        e.line("shift = select(highest == lowest_of_all, zero, highest)", "a row of -inf: its exponentials are 0 so far")
+                e.line(
+                    f"top = maximum(top, {t if lanes is None else f'select(mask_tail({lanes}), {t}, lowest_of_all)'})"
+                )
+        e.line(f"store_first(tops, row - row_low, reduce_max(top), {self.c}, -1)")
+
+    def _shifts(self) -> None:
+        """What the scores of each row are shifted by, and the factor of what was summed before; sixteen rows at a time."""
+        e = self.e
+        e.line("grown = 0")
+        with e.block(f"for r in range(0, row_high - row_low, {LANES}):"):
+            e.line("n = row_high - row_low - r")
+            e.line(f"old = load(maxima, row_low - row_first + r, {self.c}, -1)")
+            e.line(f"highest = maximum(old, load(tops, r, {self.c}, -1))")
+            e.line(
+                "shift = select(highest == lowest_of_all, zero, highest)",
+                "a row of -inf: its exponentials are 0 so far",
+            )
+            e.line("factor = exp(old - shift)")
+            e.line(f"store(shifts, r, shift, {self.c}, -1)")
+            e.line(f"store(factors, r, factor, {self.c}, -1)")
+            e.line(f"store_masked(maxima, row_low - row_first + r, highest, {self.c}, -1, n)")
+            with e.block("if any_lane((factor != 1.0) & (old != lowest_of_all) & mask_tail(n)):"):
+                e.line("grown = 1")
+
+    def _exponentials(self) -> None:
+        """The exponentials of one row, and their sum."""
+        e = self.e
+        e.line(f"base = (row - row_low) * {self.width} - key_low")
+        e.line(f"shift = splat_load(shifts, row - row_low, {self.c}, -1)")
         e.line("total = zero")
-        for points in self.over_keys(4):
-            for j, (point, lanes) in enumerate(points):
+        for points in self.over_keys():
+            for j, (point, _) in enumerate(points):
                 e.line(f"e{j} = exp(load(sums, base + {point.index[-1]}, {self.c}, -1) - shift)")
             for j, (point, lanes) in enumerate(points):
                 if lanes is not None:
                     e.line(f"e{j} = merge(e{j}, 0.0, {lanes})")
                 e.line(f"store(sums, base + {point.index[-1]}, e{j}, {self.c}, -1)")
                 e.line(f"total = total + e{j}")
-        e.line("factor = exp(old - shift)")
-        e.line(f"before = splat_load(totals, row - row_first, {self.c}, -1)")
-        e.line(f"store_first(totals, row - row_first, before * factor + reduce_add(total), {self.c}, -1)")
-        e.line(f"store_first(maxima, row - row_first, highest, {self.c}, -1)")
-        with e.block("if any_lane(factor != 1.0):"):
+        e.line(f"store_first(tops, row - row_low, reduce_add(total), {self.c}, -1)")
+
+    def _rescale(self) -> None:
+        """Add the sums of the block's exponentials; what was summed with a lower maximum shrinks."""
+        e = self.e
+        with e.block(f"for r in range(0, row_high - row_low, {LANES}):"):
+            e.line("n = row_high - row_low - r")
+            e.line(f"before = load(totals, row_low - row_first + r, {self.c}, -1) * load(factors, r, {self.c}, -1)")
+            e.line(f"more = before + load(tops, r, {self.c}, -1)")
+            e.line(f"store_masked(totals, row_low - row_first + r, more, {self.c}, -1, n)")
+        with e.block("if grown > 0:"), e.block("for row in range(row_low, row_high):"):
+            e.line(f"factor = splat_load(factors, row - row_low, {self.c}, -1)")
             e.line(f"line = (row - row_first) * {self.value_width}")
             with e.block(f"for j in range(line, line + {rounded(self.values, LANES)}, {LANES}):"):
                 e.line(f"store(weighted, j, load(weighted, j, {self.c}, -1) * factor, {self.c}, -1)")
@@ -498,7 +540,9 @@ class _Backward(_Writer):
     """
 
     def __init__(self, kernel: Kernel, found: Parts, queries: bool, keys: bool) -> None:
-        what = "cotangents" if queries and keys else "cotangent of queries" if queries else "cotangents of keys and values"
+        what = (
+            "cotangents" if queries and keys else "cotangent of queries" if queries else "cotangents of keys and values"
+        )
         super().__init__(kernel, found, what, BLOCK_BACK)
         assert found.ct_p is not None
         self.of_queries, self.of_keys = queries, keys
@@ -635,7 +679,7 @@ class _Backward(_Writer):
         offset, number = limit
         place = self.layout.place(self.found.m)
         assert place is not None
-        e.line(f"seen = (row_high + {offset} - key_low + {LANES - 1}) // {LANES} * {LANES}", "keys before the mask")
+        e.line(f"seen = (row_high + {offset} - key_low + {GRAIN - 1}) // {GRAIN} * {GRAIN}", "keys before the mask")
         with e.block("if key_low + seen < key_high:"):
             e.line("finite = finite_keys")
             e.line(f"padded = (taken + {self.height - 1}) // {self.height} * {self.height}")
@@ -696,9 +740,10 @@ class _Backward(_Writer):
         name = of_row.name(found.inner)
         self._inner(name)
         of_row.set(found.inner, name)
-        of_row.emit(per_row, Point((*self.index, "row", "key_low"), None))
+        of_row.emit([*per_row, found.p.inputs[1]], Point((*self.index, "row", "key_low"), None))
+        e.line(f"inverse = 1.0 / {of_row[found.p.inputs[1]]}")
         e.line(f"base = (row - row_low) * {self.width} - key_low")
-        for points in self.over_keys(self.side_by_side(per_place)):
+        for points in self.over_keys():
             copies = []
             for j, (point, _) in enumerate(points):
                 values = of_row.child(f"_{'abcd'[j]}" if len(points) > 1 else "_r")
@@ -707,7 +752,13 @@ class _Backward(_Writer):
                     e.line(f"{made} = load({source}, base + {point.index[-1]}, {self.c}, -1)")
                     values.set(node, made)
                 copies.append((values, point))
-            copies[0][0].emit_together(copies[1:], per_place, copies[0][1])
+            exponential = found.p.inputs[0]
+            copies[0][0].emit_together(copies[1:], [exponential], copies[0][1])
+            for values, _ in copies:
+                made = values.name(found.p)
+                e.line(f"{made} = {values[exponential]} * inverse", "p")
+                values.set(found.p, made)
+            copies[0][0].emit_together(copies[1:], [found.ct_s], copies[0][1])
             for values, point in copies:
                 e.line(f"store(sums, base + {point.index[-1]}, {values[found.p]}, {self.c}, -1)")
                 e.line(f"store(grads, base + {point.index[-1]}, {values[found.ct_s]}, {self.c}, -1)")

@@ -25,7 +25,7 @@ from graphc.backends.cpu import tiling
 from graphc.backends.cpu.codegen import LANES, Code, Emission, dtype_name, linear
 from graphc.backends.cpu.epilogue import Epilogue
 from graphc.backends.cpu.loops import Point, Values, constant_scalar, load_from
-from graphc.backends.cpu.product import Blocks, Operand, Problem, cut, problem
+from graphc.backends.cpu.product import SUMS, Blocks, Operand, Problem, cut, problem
 from graphc.ir import Node
 from graphc.passes.schedule import Kernel
 from graphc.types import DType
@@ -39,6 +39,8 @@ PAD = 16  # elements between rows of sums: rows a power of two apart would fall 
 #: ones are read line by line, so packing them is faster but for very few rows. Less than a vector is always packed.
 DIRECT_ROWS, DIRECT_BYTES, DIRECT_FEW, DIRECT_COLUMNS = 48, 2 << 20, 4, 16
 DIRECT_CHUNK = 64  # depth at a time of columns that lie where they lie, and do not fit into the caches
+ADDED = 0.05  # nanoseconds of adding an element of one part
+GROUP = 48  # rows that are added up before all: a multiple of the height of any tile that is not the only one
 DOT_ROWS, DOT_DEPTH = 8, 32  # `dots` is taken up to so many rows, from such a depth on
 
 # ------------------------------------------------------------------------------------------------ the kernel
@@ -50,18 +52,31 @@ def contraction(kernel: Kernel) -> Code:
     if 0 in p.extents:
         return Emission(kernel, "contraction without elements").code(1, 0.0)
     if 0 in p.depth:
-        return _Writer(kernel, p, "no products").write(None)
+        then = _Writer(kernel, p, "columns added").write_columns() if _sums(kernel) else None
+        return _Writer(kernel, p, "no products").write(None, then)
     if not p.tiles or _prefers_dots(p):
         both = p.left.depth[-1] == p.right.depth[-1] == 1 or p.depth == (1,)
-        way: _Way = _Dots(p) if both else _Lanes(p)
+        way: _Way = _Dots(p, _grain(kernel)) if both else _Lanes(p)
     else:
         file, apart = tiling.registers(config.get(config.CPU)), p.along(p.left, p.row) * p.left.dtype.itemsize
-        way = _Tiles(p, tiling.choose_tile(p.rows, p.columns, p.compute, file, apart))
+        way = _Tiles(p, tiling.choose_tile(p.rows, p.columns, p.compute, file, apart), _grain(kernel))
+    title = way.title
+    then = _Writer(kernel, p, "columns added", p.parts).write_columns() if _sums(kernel) else None
     if p.parts == 1:
-        return _Writer(kernel, p, way.title).write(way)
+        return _Writer(kernel, p, title).write(way, then)
     whole = replace(p, parts=1)
-    then = _Writer(kernel, whole, f"{p.parts} parts added", p.parts).write(_Parts(whole, p.parts))
-    return _Writer(kernel, p, f"{way.title}, in parts", p.parts).write_parts(way, then)
+    then = _Writer(kernel, whole, f"{p.parts} parts added", p.parts).write(_Parts(whole, p.parts, _grain(kernel)), then)
+    return _Writer(kernel, p, f"{title}, in parts", p.parts).write_parts(way, then)
+
+
+def _sums(kernel: Kernel) -> list[Node]:
+    """Sums over the rows of the result."""
+    return [node for node in kernel.body.outputs if node.op.kind == "reduction"]
+
+
+def _grain(kernel: Kernel) -> int:
+    """Blocks have whole groups of rows where groups are added up, else any number of strips."""
+    return GROUP if _sums(kernel) else 0
 
 
 def _prefers_dots(p: Problem) -> bool:
@@ -83,21 +98,28 @@ class _Writer:
         self.index = [f"i{k}" for k in range(len(p.extents))]
         self.sources: dict[Node, str] = {}
         self.partial = self.e.shared(parts * math.prod(p.extents) * p.compute.itemsize) if parts > 1 else ""
+        #: groups of rows, and the sums of all groups: scratch that the threads share
+        self.groups = -(-p.rows // GROUP) * math.prod(p.extents[k] for k in p.outer)
+        self.group_sums = {
+            node: self.e.shared(self.groups * p.columns * node.type.dtype.itemsize) for node in self.epilogue.sums
+        }
 
-    def write(self, way: _Way | None) -> Code:
+    def write(self, way: _Way | None, then: Code | None = None) -> Code:
         e, p = self.e, self.p
-        blocks = way.blocks if way else cut(p)
+        blocks = way.blocks if way else cut(p, grain=_grain(self.kernel))
         if way:
             way.prepare(self)
         else:
             e.line(f"total = splat(0, {dtype_name(p.compute)})", "no products")
         values = self.epilogue.start()
         with self._units(blocks):
-            if way:
-                way.sums(self)
-            self._epilogue(way, values)
+            self._clear_sums()
+            with self._slices(way.slice if way else 0):
+                if way:
+                    way.sums(self)
+                self._epilogue(way, values)
         size = math.prod(p.extents)
-        return e.code(self._count(blocks), size / LANES * self.epilogue.cost + self._sums_cost(way))
+        return e.code(self._count(blocks), size / LANES * self.epilogue.cost + self._sums_cost(way), then)
 
     def write_parts(self, way: _Way, then: Code) -> Code:
         """The first of two steps: parts of the sums, stored where all threads find them."""
@@ -176,6 +198,17 @@ class _Writer:
         if p.parts > 1:
             e.line("part = rest")
 
+    @contextlib.contextmanager
+    def _slices(self, rows: int) -> Iterator[None]:
+        """The unit in slices of so many rows (0: as one)."""
+        if not rows:
+            yield
+            return
+        self.e.line("unit_low, unit_high = row_low, row_high")
+        with self.e.block(f"for row_low in range(unit_low, unit_high, {rows}):"):
+            self.e.line(f"row_high = min(row_low + {rows}, unit_high)")
+            yield
+
     def _digit(self, name: str, extent: str) -> None:
         self.e.line(f"{name} = rest % {extent}")
         self.e.line(f"rest = rest // {extent}")
@@ -215,8 +248,64 @@ class _Writer:
         row, lane = self.names
         with self.e.block(f"for {row} in range(row_low, row_high):"):
             of_row = self.epilogue.row(values, self.index)
+            if self.group_sums:
+                self.e.line(f"group_at = ({self._group_at(f'{row} // {GROUP}')}) * {self.p.columns}")
             for lanes in self._vectors(lane):
-                self.epilogue.vector(of_row, self.index, lanes, way.total(self, lanes) if way else "total")
+                found = self.epilogue.vector(of_row, self.index, lanes, way.total(self, lanes) if way else "total")
+                for node, sums in self.group_sums.items():
+                    self._add_to(sums, f"group_at + {lane}", found[node.inputs[0]], dtype_name(node.type.dtype), lanes)
+
+    # -------------------------------------------------------------------------------------------- sums over rows
+
+    def _group_at(self, group: str) -> str:
+        """The number of a group of rows at the unit's place: axes of the columns before axes of the rows."""
+        p, terms, stride = self.p, [(group, 1)], -(-self.p.rows // GROUP)
+        for k in sorted(p.outer, key=lambda k: (p.owners[k] == "x", k), reverse=True):
+            terms.append((self.index[k], stride))
+            stride *= p.extents[k]
+        return linear(*terms)
+
+    def _clear_sums(self) -> None:
+        _, lane = self.names
+        for node, sums in self.group_sums.items():
+            element, scope = dtype_name(node.type.dtype), self.epilogue.sums_scope
+            with self.e.block(f"for group in range(row_low // {GROUP}, (row_high + {GROUP - 1}) // {GROUP}):"):
+                for lanes in self._vectors(lane):
+                    kind, count = ("store", "") if lanes is None else ("store_masked", f", {lanes}")
+                    at = f"({self._group_at('group')}) * {self.p.columns} + {lane}"
+                    self.e.line(f"{kind}({sums}, {at}, splat(0, {element}), {element}, {scope}{count})")
+
+    def _add_to(self, sums: str, at: str, value: str, element: str, lanes: str | int | None) -> None:
+        masked, count, scope = (
+            ("", "", self.epilogue.sums_scope) if lanes is None else ("_masked", f", {lanes}", self.epilogue.sums_scope)
+        )
+        before = f"load{masked}({sums}, {at}, {element}, {scope}{count})"
+        self.e.line(f"store{masked}({sums}, {at}, {before} + {value}, {element}, {scope}{count})")
+
+    def write_columns(self) -> Code:
+        """The last step where columns are added up: the groups of rows, in their order."""
+        e, p, scope = self.e, self.p, self.epilogue.sums_scope
+        along_columns = math.prod(p.extents[k] for k in p.outer if p.owners[k] != "x")
+        groups = self.groups // along_columns
+        e.word(p.columns, "columns")
+        e.word(groups, "groups")
+        vectors = e.word(-(-p.columns // LANES), "vectors")
+        e.line(f"first, last = share({vectors} * {e.word(along_columns, 'lines')}, 1, thread, threads)")
+        with e.block("for unit in range(first, last):"):
+            e.line(f"low = unit % vectors * {LANES}")
+            e.line("line = unit // vectors")
+            for position, node in enumerate(self.epilogue.outputs, len(self.kernel.body.inputs)):
+                if node not in self.group_sums:
+                    continue
+                sums, element = self.group_sums[node], dtype_name(node.type.dtype)
+                e.line(f"total = splat(0, {element})")
+                with e.block("for group in range(groups):"):
+                    at = "(line * groups + group) * columns + low"
+                    e.line(f"total = total + load_masked({sums}, {at}, {element}, {scope}, columns - low)")
+                into = f"{e.pointer(position)}, line * columns + low"
+                e.line(f"store_masked({into}, total, {element}, {e.scope(position)}, columns - low)")
+        work = self.groups * p.columns / LANES * len(self.group_sums)
+        return e.code(-(-p.columns // LANES) * along_columns, work)
 
     def _vectors(self, lane: str) -> Iterator[str | int | None]:
         """The loop over whole vectors of a row, then the ragged rest."""
@@ -267,10 +356,18 @@ class _Way:
         w.e.word(p.left.depth[-1], "a_step")
         w.e.word(p.right.depth[-1], "b_step")
         self.left, self.right = w.source(p.left), w.source(p.right)
-        w.room("sums", (blocks.rows + self.height) * (blocks.columns + PAD), p.compute)
+        w.room("sums", ((self.slice or blocks.rows) + self.height) * (blocks.columns + PAD), p.compute)
 
     #: rows of sums beyond those of the block
     height = 0
+    #: rows of a unit that are done at a time, where all of its sums would not fit into the first cache; 0: all
+    slice = 0
+
+    def cut_slices(self, grain: int) -> None:
+        """Blocks of a multiple of ``grain`` rows are done in slices."""
+        height = max(self.height, 1)
+        rows = max(SUMS // (self.blocks.columns * self.p.compute.itemsize) // height, 1) * height
+        self.slice = rows if 0 < rows < self.blocks.rows and grain else 0
 
     def sums(self, w: _Writer) -> None:
         """Lines that make the sums of a unit."""
@@ -323,7 +420,7 @@ class _Tiles(_Way):
     long for that, streamed: a chunk is packed and its products are added to the whole block.
     """
 
-    def __init__(self, p: Problem, tile: tiling.Tile) -> None:
+    def __init__(self, p: Problem, tile: tiling.Tile, grain: int = 0) -> None:
         self.tile, self.height = tile, tile.rows
         fits = p.along(p.right, p.lane) == 1 and p.right.dtype is p.compute and p.columns >= DIRECT_COLUMNS
         far = abs(p.left.depth[-1]) * p.compute.itemsize >= CACHE_LINE
@@ -341,8 +438,9 @@ class _Tiles(_Way):
         how = "no packing" if self.direct else "streamed panels" if self.streamed else "panels"
         title = f"tiles of {tile.rows} x {tile.columns}, {how}" + (", left packed" if self.pack_left else "")
         speed = 60.0 if tile.lanes * tile.vectors * p.compute.itemsize >= 128 else 25.0
-        blocks = cut(p, 1 / speed, tile, self.direct, self.held, self.streamed, self.pack_left)
+        blocks = cut(p, 1 / speed, tile, self.direct, self.held, self.streamed, self.pack_left, grain)
         super().__init__(p, title, blocks, 1 / speed)
+        self.cut_slices(0 if self.streamed else grain)
 
     def prepare(self, w: _Writer) -> None:
         super().prepare(w)
@@ -453,8 +551,9 @@ class _Tiles(_Way):
 class _Dots(_Way):
     """Dot products along contiguous depth, a row at a time."""
 
-    def __init__(self, p: Problem) -> None:
-        super().__init__(p, "dot products", cut(p, 1 / 16), 1 / 16)
+    def __init__(self, p: Problem, grain: int = 0) -> None:
+        super().__init__(p, "dot products", cut(p, 1 / 16, grain=grain), 1 / 16)
+        self.cut_slices(grain)
 
     def prepare(self, w: _Writer) -> None:
         super().prepare(w)
@@ -497,8 +596,8 @@ class _Lanes(_Way):
 class _Parts(_Way):
     """Sums whose parts are there: they are added in pairs, and those in pairs again."""
 
-    def __init__(self, p: Problem, parts: int) -> None:
-        super().__init__(p, "parts", cut(p), 0.0)
+    def __init__(self, p: Problem, parts: int, grain: int = 0) -> None:
+        super().__init__(p, "parts", cut(p, ADDED * parts / math.prod(p.depth), grain=grain), 0.0)
         self.parts = parts
 
     def prepare(self, w: _Writer) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from graphc import config
 from graphc.backends.cpu import sliding, tiling
 from graphc.backends.cpu.codegen import LANES, Code, Emission, NoEmitter, Word, compute_dtype, dtype_name, linear
-from graphc.backends.cpu.loops import Axis, merge_axes
+from graphc.backends.cpu.loops import Axis, Values, merge_axes
 from graphc.backends.cpu.places import FlatPlaces
 from graphc.backends.cpu.sliding import SPACE, Slide, rounded, uneven
 from graphc.ir import Node
@@ -31,7 +31,9 @@ PATCHES = 320 << 10  # bytes of patches laid out at a time
 DEPTH = 640  # products per sum that patches are laid out for at a time
 LARGEST = 4 << 20  # bytes of patches, where a block cannot be smaller
 BLOCK = 512  # places of a block at most
+PLANES = 400 << 10  # bytes of the planes of all channels, where they are laid out at once
 UNITS = 8  # with fewer units than this, filters are dealt out too
+MANY_UNITS = 16  # blocks become one unit while there are so many
 
 Strides = tuple[int, ...]
 
@@ -153,16 +155,47 @@ class Convolution:
 
     @property
     def plane(self) -> int:
-        """Elements of a plane of one sample and channel, at most."""
-        *rows, line = zip(self.slides, self.most, strict=True)
+        """Elements of the plane of one sample and channel for a unit, at most."""
+        return self._plane(self.merged)
+
+    def _plane(self, merged: int) -> int:
+        most = list(self.most)
+        most[self.block.cut] = min(most[self.block.cut] * merged, self.slides[self.block.cut].places)
+        *rows, line = zip(self.slides, most, strict=True)
         return math.prod(s.rows(n) for s, n in rows) * line[0].fold * line[0].line(line[1])
+
+    @property
+    def cut_blocks(self) -> int:
+        """Blocks along the axis that is cut."""
+        return -(-self.slides[self.block.cut].places // self.block.lines)
+
+    @property
+    def others(self) -> int:
+        """Units for each block along the axis that is cut."""
+        before = math.prod(axis.places for axis in self.slides[: self.block.cut])
+        return -(-self.samples // self.block.samples) * self.groups * before
+
+    @property
+    def merged(self) -> int:
+        """Blocks of a unit: neighbours along the axis that is cut, for which planes are laid out at once."""
+        if self.block.samples > 1:
+            return 1
+        most = min(self.cut_blocks, max(self.others * self.cut_blocks // MANY_UNITS, 1))
+        fits = next((n for n in range(most, 1, -1) if self._resident(n)), 1)
+        return -(-self.cut_blocks // -(-self.cut_blocks // fits))
+
+    def _resident(self, merged: int) -> bool:
+        return self.channels * self._plane(merged) * self.block.samples * self.compute.itemsize <= PLANES
+
+    @property
+    def resident(self) -> bool:
+        """Whether planes of all channels are laid out at once."""
+        return self._resident(self.merged)
 
     @property
     def row_blocks(self) -> int:
         """Parts of the filters that are dealt out, where there are few blocks of places."""
-        s, b = self.slides, self.block
-        blocks = -(-self.samples // b.samples) * self.groups * -(-s[b.cut].places // b.lines)
-        blocks *= math.prod(axis.places for axis in s[: b.cut])
+        blocks = self.others * -(-self.cut_blocks // self.merged)
         return 1 if blocks >= UNITS else min(-(-UNITS // blocks), self.strips)
 
     @property
@@ -307,8 +340,6 @@ class _Multiply:
         self.strips = -(-c.strips // c.row_blocks)
         rows = self.strips * c.tile.rows
         width = rounded(c.columns, c.tile.columns) + LANES
-        if c.is_plain:
-            width = rounded(c.columns + 2 * LANES, 2 * LANES) + LANES
         e.word(width, "width")
         item = c.compute.itemsize
         many = len(c.classes) > 1
@@ -322,9 +353,9 @@ class _Multiply:
         if c.depth:
             e.require(tiling.strip(c.compute, c.tile))
             e.require(sliding.planes(c.node.inputs[0].type.dtype))
-            channel = width if c.is_plain else uneven(c.plane * c.block.samples)
+            channel = uneven(c.plane * c.block.samples)
             e.word(channel, "plane")
-            room = c.chunk * channel + 8 * LANES + c.tile.columns
+            room = (c.channels if c.resident else c.chunk) * channel + 8 * LANES + c.tile.columns
             e.line(f"planes = {e.scratch(room * item)}")
             if not c.is_plain:
                 e.require(sliding.patches(c.compute))
@@ -335,20 +366,17 @@ class _Multiply:
         e.word(c.filters, "filters")
         e.line(f"first, last = share({e.word(units, 'units')}, 1, thread, threads)")
         with e.block("for unit in range(first, last):"):
-            self._decode(flat)
-            if c.depth:
-                self._sums()
-            if not (c.depth and all(c.taps)):
-                self._zeros(rows)
-            if many:
-                self._interleave(rows)
-            with e.block("for row in range(row_low, row_high):"):
-                e.line("channel = group * filters + row")
-                with e.block("for s in range(samples):"):
-                    e.line("sample = sample_low + s")
-                    stride = "whole" if many else "width"
-                    base = f"(row - row_low) * {stride} + s * (high - low) - low"
-                    flat.write(values, ["sample", "channel"], base, "total" if many else "sums")
+            self._decode()
+            if c.depth and c.resident:
+                self._planes("channels")
+            with contextlib.ExitStack() as loop:
+                if c.merged > 1:
+                    cut = c.block.cut
+                    loop.enter_context(e.block(f"while q{cut} < start + held:"))
+                    e.line(f"n{cut} = min(lines, start + held - q{cut})")
+                self._block(flat, values, rows)
+                if c.merged > 1:
+                    e.line(f"q{cut} = q{cut} + lines")
         size = c.node.type.size
         places = c.samples * math.prod(s.count for s in c.slides)
         copied = places / LANES * c.channels * c.groups * math.prod(s.window for s in c.slides) * 0.6
@@ -357,11 +385,33 @@ class _Multiply:
 
     def _units(self) -> int:
         c = self.c
-        b = c.block
-        blocks = -(-c.slides[b.cut].places // b.lines) * math.prod(s.places for s in c.slides[: b.cut])
-        return c.row_blocks * blocks * c.groups * -(-c.samples // b.samples)
+        return c.row_blocks * c.others * -(-c.cut_blocks // c.merged)
 
-    def _decode(self, flat: FlatPlaces) -> None:
+    def _block(self, flat: FlatPlaces, values: Values, rows: int) -> None:
+        """One block of places: its sums, then the epilogue."""
+        e, c = self.e, self.c
+        many = len(c.classes) > 1
+        for k in range(SPACE):  # places of the result
+            period = c.slides[k].period
+            e.line(f"y{k} = q{k} * {period}" if period > 1 else f"y{k} = q{k}")
+            e.line(f"m{k} = min(n{k} * {period}, count{k} - y{k})" if period > 1 else f"m{k} = n{k}")
+        e.line("low = (y0 * count1 + y1) * count2 + y2")
+        e.line("high = low + m0 * m1 * m2")
+        if c.depth:
+            self._sums()
+        if not (c.depth and all(c.taps)):
+            self._zeros(rows)
+        if many:
+            self._interleave(rows)
+        with e.block("for row in range(row_low, row_high):"):
+            e.line("channel = group * filters + row")
+            with e.block("for s in range(samples):"):
+                e.line("sample = sample_low + s")
+                stride = "whole" if many else "width"
+                base = f"(row - row_low) * {stride} + s * (high - low) - low"
+                flat.write(values, ["sample", "channel"], base, "total" if many else "sums")
+
+    def _decode(self) -> None:
         """A unit's number → its filters, its places, its group, its samples."""
         e, c = self.e, self.c
         b = c.block
@@ -380,10 +430,13 @@ class _Multiply:
         for k in range(SPACE):
             e.word(c.slides[k].places, f"places{k}")
             e.word(c.slides[k].count, f"count{k}")
-        cut_blocks = e.word(-(-c.slides[b.cut].places // b.lines), "cut_blocks")
-        e.line(f"q{b.cut} = rest % {cut_blocks} * {e.word(b.lines, 'lines')}")
-        e.line(f"n{b.cut} = min(lines, places{b.cut} - q{b.cut})")
-        e.line(f"rest = rest // {cut_blocks}")
+        e.word(-(-c.cut_blocks // c.merged), "cut_blocks")
+        e.word(b.lines, "lines")
+        e.line(f"start = rest % cut_blocks * {e.word(b.lines * c.merged, 'unit_lines')}")
+        e.line(f"held = min(unit_lines, places{b.cut} - start)")
+        e.line("rest = rest // cut_blocks")
+        e.line(f"q{b.cut} = start")
+        e.line(f"n{b.cut} = held")
         for k in reversed(range(b.cut)):
             e.line(f"q{k} = rest % places{k}")
             e.line(f"n{k} = 1")
@@ -394,34 +447,43 @@ class _Multiply:
         e.line(f"group = rest % {e.word(c.groups, 'groups')}")
         e.line(f"sample_low = rest // groups * {e.word(b.samples, 'per_block')}")
         e.line(f"samples = min(per_block, {e.word(c.samples, 'all_samples')} - sample_low)")
-        for k in range(SPACE):  # places of the result
-            period = c.slides[k].period
-            e.line(f"y{k} = q{k} * {period}" if period > 1 else f"y{k} = q{k}")
-            e.line(f"m{k} = min(n{k} * {period}, count{k} - y{k})" if period > 1 else f"m{k} = n{k}")
-        e.line("low = (y0 * count1 + y1) * count2 + y2")
-        e.line("high = low + m0 * m1 * m2")
 
-    def _sums(self) -> None:
-        """Chunk after chunk of channels: lay out the patches of the block, add their products with the filters."""
+    def _planes(self, some: str) -> None:
+        """Lay out ``some`` channels of the unit, from ``channel_low`` on."""
         e, c = self.e, self.c
-        tile = c.tile
         position, found = read(self.kernel, c.node.inputs[0])
         dtype = c.node.inputs[0].type.dtype
         pointer = e.pointer(position, found.offset * dtype.itemsize, found.strides)
         e.word(found.strides[0], "x_sample")
         e.word(found.strides[1], "x_channel")
         e.word(c.channels, "channels")
-        e.word(c.chunk, "chunk")
-        e.word(c.depth, "depth")
         for k, s in enumerate(c.slides):
             for name, value in (("fold", s.fold), ("step", s.step), ("extent", s.extent), ("memory", s.memory)):
                 e.word(value, f"{name}{k}")
             e.word(s.low, f"low{k}")
             e.word(s.span, f"span{k}")
-        e.line("e0 = (n0 - 1) * fold0 + span0")
-        e.line("e1 = (n1 - 1) * fold1 + span1")
-        e.line("e2 = n2 - 1 + (span2 + fold2 - 1) // fold2")
+        first = [f"q{k}" if k != c.block.cut else "start" for k in range(SPACE)]
+        count = [f"n{k}" if k != c.block.cut else "held" for k in range(SPACE)]
+        e.line(f"e0 = ({count[0]} - 1) * fold0 + span0")
+        e.line(f"e1 = ({count[1]} - 1) * fold1 + span1")
+        e.line(f"e2 = {count[2]} - 1 + (span2 + fold2 - 1) // fold2")
         e.line("per_sample = e0 * e1 * e2 * fold2")
+        channel = "group * channels" if c.resident else "group * channels + channel_low"
+        e.line(f"x_at = sample_low * x_sample + ({channel}) * x_channel")
+        e.line(
+            f"window_planes(advance({pointer}, x_at, {dtype_name(dtype)}), planes, {some}, x_channel, plane, samples, "
+            f"x_sample, per_sample, e0, fold0, step0, {first[0]} * step0 + low0, extent0, memory0, "
+            f"e1, fold1, step1, {first[1]} * step1 + low1, extent1, memory1, "
+            f"e2, fold2, step2, {first[2]} * step2 + low2, extent2, memory2, 0, {dtype_name(dtype)})"
+        )
+
+    def _sums(self) -> None:
+        """Chunk after chunk of channels: lay out the patches of the block, add their products with the filters."""
+        e, c = self.e, self.c
+        tile = c.tile
+        e.word(c.channels, "channels")
+        e.word(c.chunk, "chunk")
+        e.word(c.depth, "depth")
         e.line(f"count = (samples * n0 * n1 * n2 + {tile.columns - 1}) // {tile.columns}")
         e.line("channel_low = 0")
         many = len(c.classes) > 1
@@ -429,13 +491,14 @@ class _Multiply:
             first_word = e.pointers(_class_words(c, (0,) * SPACE))
         with e.block("while channel_low < channels:"):
             e.line("some = min(chunk, channels - channel_low)")
-            e.line("x_at = sample_low * x_sample + (group * channels + channel_low) * x_channel")
-            e.line(
-                f"window_planes(advance({pointer}, x_at, {dtype_name(dtype)}), planes, some, x_channel, plane, samples, "
-                "x_sample, per_sample, e0, fold0, step0, q0 * step0 + low0, extent0, memory0, "
-                "e1, fold1, step1, q1 * step1 + low1, extent1, memory1, "
-                f"e2, fold2, step2, q2 * step2 + low2, extent2, memory2, 0, {dtype_name(dtype)})"
-            )
+            if c.resident:
+                along = ("fold0 * e1 * e2", "fold1 * e2", "1")[c.block.cut]
+                e.line(
+                    f"left = advance(planes, channel_low * plane + (q{c.block.cut} - start) * {along}, {self.compute})"
+                )
+            else:
+                self._planes("some")
+                e.line("left = planes")
             if many:
                 with e.block(f"for kind in range({e.word(len(c.classes), 'classes')}):"):
                     e.line(f"k = {first_word} + kind * {CLASS}")
@@ -453,11 +516,11 @@ class _Multiply:
         n0, n1, n2, f0, f1, f2, taps, before = words
         residues = c.classes[0]
         by = [r.by for r in residues]
-        right = "planes"
+        right = "left"
         if not c.is_plain:
             right = "patches"
             e.line(
-                f"window_patches(planes, patches, some, plane, width, {n0}, {n1}, {n2}, {f0}, {by[0]}, {f1}, {by[1]}, {f2}, "
+                f"window_patches(left, patches, some, plane, width, {n0}, {n1}, {n2}, {f0}, {by[0]}, {f1}, {by[1]}, {f2}, "
                 f"{by[2]}, e1 * e2, e2, fold2, e0 * e1 * e2, samples, per_sample, n0, n1, n2, fold0 * e1 * e2, fold1 * e2, "
                 f"{compute})"
             )

@@ -46,7 +46,8 @@ def few_filters(node: Node) -> bool:
 def few_products(node: Node) -> bool:
     """Whether a conv is done here when its result has few places."""
     x, w = (n.type for n in node.inputs)
-    return w.shape[0] * x.shape[0] <= 4 * node["groups"] and node["groups"] >= 4
+    few = w.shape[0] * x.shape[0] <= 4 * node["groups"] and node["groups"] >= 4
+    return few and math.prod(node.type.shape[2:]) <= 64
 
 
 def direct(kernel: Kernel, node: Node) -> Code:
@@ -62,7 +63,8 @@ def direct(kernel: Kernel, node: Node) -> Code:
     classes = math.prod(s.period for s in slides)
     e = Emission(
         kernel,
-        f"conv of {dtype_name(node.type.dtype)}, {node.type.ndim - 2} axes, few filters" + (", classes" * (classes > 1)),
+        f"conv of {dtype_name(node.type.dtype)}, {node.type.ndim - 2} axes, few filters"
+        + (", classes" * (classes > 1)),
     )
     flat = FlatPlaces(e, node, 2)
     e.require(sliding.planes(x.type.dtype))
@@ -124,7 +126,9 @@ def _products(
         ] if few else []  # fmt: skip
 
         def weight(j: tuple[object, ...], of_class: tuple[sliding.Residue, ...] = of_class) -> str:
-            terms = [f"({r.tap} + {k} * {r.apart}) * {stride}" for r, k, stride in zip(of_class, j, strides, strict=True)]
+            terms = [
+                f"({r.tap} + {k} * {r.apart}) * {stride}" for r, k, stride in zip(of_class, j, strides, strict=True)
+            ]
             return " + ".join(terms)
 
         for number, j in enumerate(listed):
@@ -139,7 +143,9 @@ def _products(
                 for number, j in enumerate(listed):
                     f = [first + k * r.by for first, k, r in zip(firsts, j, of_class, strict=True)]
                     place = f"({f[0]} * x_e1 + {f[1]}) * x_e2 + {f[2] % s[2].fold} * x_phase + {f[2] // s[2].fold}"
-                    e.line(f"result = fma(load(planes, at + i2 + {place}, {name}, -1), weight{number}, result)")
+                    e.line(
+                        _multiply_add("result", f"load(planes, at + i2 + {place}, {name}, -1)", f"weight{number}", name)
+                    )
                 if not few:
                     with contextlib.ExitStack() as loops:
                         for k, r in enumerate(of_class):
@@ -147,8 +153,13 @@ def _products(
                             e.line(f"f{k} = {firsts[k]} + j{k} * {r.by}")
                         e.line(f"weight = splat_load(w_at, {weight(('j0', 'j1', 'j2'))}, {w_type}, -1)")
                         e.line("place = (f0 * x_e1 + f1) * x_e2 + f2 % x_fold2 * x_phase + f2 // x_fold2")
-                        e.line(f"result = fma(load(planes, at + i2 + place, {name}, -1), weight, result)")
-                e.line(f"store(sums, into + i2, result, {name}, -1)")
+                        e.line(_multiply_add("result", f"load(planes, at + i2 + place, {name}, -1)", "weight", name))
+                # what lies beyond the line is the next one's, of which the sums of other channels are still needed
+                e.line(f"store_masked(sums, into + i2, result, {name}, -1, min(n2 - i2, {LANES}))")
+
+
+def _multiply_add(total: str, x: str, y: str, element: str) -> str:
+    return f"{total} = fma({x}, {y}, {total})" if element.startswith("f") else f"{total} = {total} + {x} * {y}"
 
 
 def dots(kernel: Kernel, node: Node) -> Code:
@@ -165,7 +176,9 @@ def dots(kernel: Kernel, node: Node) -> Code:
     b = choose_block(1, [s.places for s in slides], CHUNK, LANES, SPACE - 1)
     most = most_places(slides, b)
     places = math.prod(s.window for s in slides)
-    e = Emission(kernel, f"conv of {dtype_name(node.type.dtype)}, {node.type.ndim - 2} axes, few filters, window contracted")
+    e = Emission(
+        kernel, f"conv of {dtype_name(node.type.dtype)}, {node.type.ndim - 2} axes, few filters, window contracted"
+    )
     flat = FlatPlaces(e, node, 2)
     e.require(sliding.planes(x.type.dtype))
     e.line(f"sums = {e.scratch((places + 2 * LANES) * compute.itemsize)}")
@@ -216,13 +229,16 @@ def dots(kernel: Kernel, node: Node) -> Code:
                             u = f"load(planes, at + i2 + {tap}, {name}, -1)"
                             if n:  # beyond the line, planes hold other elements, infinite ones perhaps
                                 u = f"select(mask_tail({n}), {u}, splat(0, {name}))"
-                            e.line(f"sum{number - start} = fma(v, {u}, sum{number - start})")
+                            e.line(_multiply_add(f"sum{number - start}", "v", u, name))
 
                     step = "" if along == "load_masked" else "w2, "
                     e.line("i2 = 0")
                     with e.block(f"while i2 + {LANES} <= n2:"):
                         whole = f"load({w_pointer}, w_line + i2, {w_type}, -1)"
-                        add(whole if not step else f"load_strided({w_pointer}, w_line + i2 * w2, w2, {w_type}, -1, 16)", "")
+                        add(
+                            whole if not step else f"load_strided({w_pointer}, w_line + i2 * w2, w2, {w_type}, -1, 16)",
+                            "",
+                        )
                         e.line(f"i2 = i2 + {LANES}")
                     with e.block("if i2 < n2:"):
                         add(f"{along}({w_pointer}, w_line + i2 * w2, {step}{w_type}, -1, n2 - i2)", "n2 - i2")

@@ -83,7 +83,9 @@ def plane_extents(e: Emission, tag: str, counts: Sequence[str]) -> None:
     e.line(f"{tag}_e2 = {counts[2]} - 1 + ({tag}_span2 + {tag}_fold2 - 1) // {tag}_fold2")
 
 
-def fill_planes(e: Emission, tag: str, source: str, target: str, origins: Sequence[str], outside: str, dtype: DType) -> None:
+def fill_planes(
+    e: Emission, tag: str, source: str, target: str, origins: Sequence[str], outside: str, dtype: DType
+) -> None:
     """One sample's planes."""
     axes = ", ".join(
         f"{tag}_e{k}, {tag}_fold{k}, {tag}_step{k}, {origins[k]} + {tag}_low{k}, {tag}_extent{k}, {tag}_memory{k}"
@@ -364,7 +366,8 @@ def _gather(e: Emission, s: Sequence[Slide], sums: DType, class_size: int) -> No
                                 i = [r.tap + j * r.apart for j, r in zip((j0, j1, j2), of_class, strict=True)]
                                 mine = [n - 1 - k for n, k in zip(window, i, strict=True)]
                                 number = (mine[0] * window[1] + mine[1]) * window[2] + mine[2]
-                                _add_winner(e, linear(("y_e1 * y_e2", places[0]), ("y_e2", places[1]), (places[2], 1)), str(number), name)  # fmt: skip
+                                place = linear(("y_e1 * y_e2", places[0]), ("y_e2", places[1]), (places[2], 1))
+                                _add_winner(e, place, str(number), name)
                 else:
                     with contextlib.ExitStack() as loops:
                         for k, r in enumerate(of_class):

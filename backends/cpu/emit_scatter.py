@@ -28,7 +28,7 @@ from graphc.backends.cpu.loops import LARGEST, Axis, Layout, Point, Values, inde
 from graphc.ir import Node
 from graphc.passes.access import contiguous_strides
 from graphc.passes.schedule import Kernel
-from graphc.passes.segments import strategy
+from graphc.passes.segments import by_tables
 from graphc.types import DType
 
 PART = 1 << 14  # index tuples that are sorted or combined as one part
@@ -47,12 +47,7 @@ def segment(kernel: Kernel) -> Code:
             return _segments(kernel, node)
         if node.op.name == "segment_reduce" and node.type.size:
             return _sorted(kernel, node)
-        if (
-            node.op.name == "scatter"
-            and strategy(node) == "tables"
-            and node["axes"] == (0,)
-            and node.inputs[2].type.ndim == 1
-        ):
+        if by_tables(node):
             return _tables(kernel, node)
     return emit_segment.segment(kernel)
 
@@ -381,7 +376,8 @@ def _fill_elements(e: Emission, rows: Rows, turns: int, places: int, element: DT
     core, name = rows.core, dtype_name(element)
     made, index = core.inputs[1:3]
     mode, dtype, extent = core["mode"], index.type.dtype, e.word(places, "places")
-    e.line(f"turn = (lanes(0) & {turns - 1}) * cells")
+    for k in range(turns):
+        e.line(f"mine{k} = advance(mine, {k} * cells, {name})")
     for lanes in ragged(e, "u", "low", "high"):
         at = Point(("u",), 0, lanes)
         values = Values(e, rows.updates)
@@ -402,16 +398,13 @@ def _fill_elements(e: Emission, rows: Rows, turns: int, places: int, element: DT
                 e.line(f"place = select(bad, {extent}, place)")
         if lanes is not None:
             e.line(f"place = select(mask_tail({lanes}), place, {extent})")
-        e.line("place = place + turn")
-        for k in range(LANES):
-            e.line(f"slot = lane(place, {k})")
-            if core["combine"] in ("add", "mul") and element.kind in "iu":  # wraps when it is stored
-                e.line(f"old = first_lane(splat_load(mine, slot, {name}, -1))")
-                value = _combined(core, "old", f"lane({values[made]}, {k})")
-                e.line(f"store_first(mine, slot, splat({value}, {name}), {name}, -1)")
-                continue
-            e.line(f"old = splat_load(mine, slot, {name}, -1)")
-            e.line(f"store_first(mine, slot, {_combined(core, 'old', f'splat_lane({values[made]}, {k})')}, {name}, -1)")
+        for first in range(0, LANES, turns):  # tables are apart: what is read before the stores is not stale
+            for t in range(turns):
+                e.line(f"slot{t} = lane(place, {first + t})")
+                e.line(f"old{t} = splat_load(mine{t}, slot{t}, {name}, -1)")
+            for t in range(turns):
+                update = f"splat_lane({values[made]}, {first + t})"
+                e.line(f"store_first(mine{t}, slot{t}, {_combined(core, f'old{t}', update)}, {name}, -1)")
 
 
 def _fill_rows(e: Emission, rows: Rows, element: DType) -> None:

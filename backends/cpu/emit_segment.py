@@ -1,7 +1,7 @@
 """Emitter of segment kernels: gather, scatter, dynamic_slice, dynamic_update_slice. All operands lie contiguous.
 
 An index tuple names a *place*; what is moved for it is a box over the axes that are not indexed, a vector of its last axis
-at a time. Where nothing but single elements is gathered, sixteen index tuples are done at once.
+at a time. Gathers are loops like any others, see :mod:`graphc.backends.cpu.loops`.
 
 Scatter has two steps. The first checks every index and copies the operand; in place, there is nothing to copy, so that
 a bad index is found before anything is overwritten. In the second every thread goes through all updates in order and
@@ -14,15 +14,15 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.backends.cpu.codegen import CONTIGUOUS, LANES, STRIDED, Code, Emission, NoEmitter, dtype_name, linear
-from graphc.backends.cpu.emit_loops import ragged
+from graphc.backends.cpu.emit_loops import elementwise, ragged
 from graphc.backends.cpu.loops import LARGEST, Axis, Point, index_error, load_from, merge_axes, store_to
 from graphc.ir import Node
 from graphc.ops.indexing import rest_axes
 from graphc.passes.access import contiguous_strides
-from graphc.passes.schedule import Kernel
+from graphc.passes.schedule import Domain, Kernel
 from graphc.types import DTYPES, DType, u64
 
 CHUNK = 4096  # elements of a box's last axis, or of a copy, that are one unit of work
@@ -201,20 +201,11 @@ def _arguments(kernel: Kernel, node: Node) -> tuple[int, ...]:
 
 
 def _gather(kernel: Kernel, node: Node) -> Code:
-    x = node.inputs[0]
-    position = _positions(kernel, node)
-    rest = rest_axes(x.type.ndim, node["axes"])
-    extents = [x.type.shape[k] for k in rest]
-    indices = indices_of(node, 1)
-    strides = contiguous_strides(x.type.shape)
-    box = merged_box(extents, [strides[k] for k in rest], contiguous_strides(extents))
-    axes = f"{len(indices.extents)} of {x.type.ndim} axes of {dtype_name(x.type.dtype)}"
-    e = Emission(kernel, f"gather, mode {indices.mode}, {axes}")
-    if x.type.size == 0:  # nothing to read: only mode drop gets further than the indices
-        return _gather_nothing(e, node, indices, position)
-    if box.size == 1:
-        return _gather_elements(e, node, indices, position)
-    return _gather_boxes(e, node, indices, box)
+    """A gather of its own: loops as over any other elements."""
+    if node.inputs[0].type.size:
+        return elementwise(replace(kernel, domain=Domain(node.type.shape)))
+    result, indices = _positions(kernel, node), indices_of(node, 1)  # only mode drop gets further than the indices
+    return _gather_nothing(Emission(kernel, f"gather from nothing, mode {indices.mode}"), node, indices, result)
 
 
 def _positions(kernel: Kernel, node: Node) -> int:
@@ -234,67 +225,6 @@ def _gather_nothing(e: Emission, node: Node, indices: Indices, result: int) -> C
         zero = f"splat(0, {dtype_name(element)})"
         e.line(store_to(e.pointer(result), (1,), zero, element, e.scope(result), Point(("c",), 0, lanes)))
     return e.code(-(-node.type.size // CHUNK), node.type.size / LANES)
-
-
-def _gather_elements(e: Emission, node: Node, indices: Indices, result: int) -> Code:
-    """Sixteen index tuples at once."""
-    element = bits(node.type.dtype)
-    name, count = dtype_name(element), e.word(indices.count, "tuples")
-    e.line(f"start, stop = share({count}, {LANES * 4}, thread, threads)")
-    for lanes in ragged(e, "i", "start", "stop"):
-        point = Point(("i",), 0, lanes)
-        indices.vectors(e, point)
-        if indices.mode == "raise":
-            with e.block("if any_lane(bad):"):
-                e.line(indices.bad(e, node))
-        e.line(f"places = {indices.element()}")
-        if indices.mode == "drop":
-            e.line("places = select(bad, 0, places)")
-        e.line(f"v = gather({e.pointer(0)}, places, {name}, {e.scope(0)}, {LANES if lanes is None else lanes})")
-        if indices.mode == "drop":
-            e.line("v = select(bad, 0, v)")
-        e.line(store_to(e.pointer(result), (1,), "v", element, e.scope(result), point))
-    work = indices.count / LANES * (STRIDED + CONTIGUOUS * (1 + len(indices.extents)))
-    return e.code(-(-indices.count // (4 * LANES)), work)
-
-
-def _gather_boxes(e: Emission, node: Node, indices: Indices, box: Box) -> Code:
-    """One box after the other; long last axes are cut into chunks, so that few boxes keep many threads busy."""
-    result, element = len(e.kernel.body.inputs), bits(node.type.dtype)
-    pointer, scope = e.pointer(result), e.scope(result)
-    chunks = -(-box.extents[-1] // CHUNK)
-    grain = max(1, 1024 // box.size)
-    tuples = e.word(indices.count, "tuples")
-    e.line(f"start, stop = share({tuples} * {chunks}, {grain}, thread, threads)")
-    with e.block("for unit in range(start, stop):"):
-        e.line("i = unit" if chunks == 1 else f"i = unit // {chunks}")
-        low, high = "0", str(box.extents[-1])
-        if chunks > 1:
-            e.line(f"low = unit % {chunks} * {CHUNK}")
-            e.line(f"high = min(low + {CHUNK}, {box.extents[-1]})")
-            low, high = "low", "high"
-        indices.scalars(e, "i", node)
-        e.line(f"base = {indices.element()}")
-        e.line(f"into = i * {box.size}")
-
-        def copy(value: Callable[[Point], str]) -> None:
-            bounds = (0, None) if chunks == 1 else (low, high)
-            for point in box_points(e, box, *bounds):
-                e.line(f"v = {value(point)}")
-                e.line(store_to(pointer, (1, *box.b), "v", element, scope, at("into", point)))
-
-        def read(point: Point) -> str:
-            return load_from(e.pointer(0), (1, *box.a), element, e.scope(0), at("base", point))
-
-        if indices.mode != "drop":
-            copy(read)
-        else:
-            with e.block("if inside == 1:"):
-                copy(read)
-            with e.block("else:"):
-                copy(lambda point: f"splat(0, {dtype_name(element)})")
-    work = indices.count * (5.0 + box.vectors * (CONTIGUOUS + (CONTIGUOUS if box.a[-1] == 1 else STRIDED)))
-    return e.code(indices.count * chunks // grain, work)
 
 
 # ------------------------------------------------------------------------------------------------ scatter

@@ -1,12 +1,12 @@
-"""Emitter of windows: convolutions, reductions of windows, where a window has its extreme value; and their epilogue.
+"""Emitter of windows: which routine an op takes, and the general one for reductions of windows.
 
-Places of the result are numbered along its *flat* axes (those that windows slide along, and what comes after them). Sixteen
-of these numbers are a vector; their coordinates are computed once, and for each place in the window say where the lanes
-read, and which of them read padding. Where the lanes read neighbours, that is one masked load, else a gather.
+Convolutions go to :mod:`graphc.backends.cpu.emit_convolution` (few places in the window), ``emit_correlation`` (few in the
+result) and ``emit_depthwise`` (few filters in a group), reductions along up to three trailing axes to ``emit_pooling``.
 
-A convolution is a contraction: filters times patches. Filters are packed first, once, into panels that all threads read.
-A unit is a block of places of one sample and group: its patches are laid out in scratch, a chunk of channels at a time,
-and the micro-kernel of :mod:`graphc.backends.cpu.tiling` multiplies them with all filters.
+Here is what remains: reductions along more axes, and where a window has its extreme value. Places of the result are
+numbered along its *flat* axes (those that windows slide along, and what comes after them). Sixteen of these numbers are a
+vector; their coordinates are computed once, and for each place in the window say where the lanes read, and which of them
+read padding. Where the lanes read neighbours, that is one masked load, else a gather.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from graphc.passes.access import Access, contiguous_strides
 from graphc.passes.schedule import Kernel
 from graphc.types import DType, i64, u8
 
-PATCHES = 256 << 10  # bytes of patches laid out at a time: half of a small second cache
-DEPTH = 1024  # products per sum that patches are laid out for at a time
 BLOCK = 512  # places of a block at most
 ROWS = 16  # rows of a unit of reduce_window
 WINDOWS = ("conv", "reduce_window", "window_argmax", "window_scatter")
@@ -39,7 +37,7 @@ Strides = tuple[int, ...]
 
 
 def window(kernel: Kernel) -> Code:
-    """One conv, reduce_window or window_argmax with elementwise nodes at its shape."""
+    """One conv, reduce_window, window_argmax or window_scatter with elementwise nodes at its shape."""
     found = [node for node in kernel.body.nodes if node.op.name in WINDOWS]
     if len(found) != 1:
         raise NoEmitter(kernel.body.nodes[-1], "a window kernel has one window op")

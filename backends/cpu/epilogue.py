@@ -18,11 +18,14 @@ class Epilogue:
     def __init__(self, e: Emission, root: Node, layout: Layout, lane: int | None) -> None:
         self.e, self.root, self.layout, self.lane = e, root, layout, lane
         self.outputs = e.kernel.body.outputs
+        #: sums over rows, and what they add up
+        self.sums = [node for node in self.outputs if node.op.kind == "reduction"]
+        wanted = [node.inputs[0] if node in self.sums else node for node in self.outputs]
         self.once: list[Node] = []
         self.per_row: list[Node] = []
         self.per_vector: list[Node] = []
         level: dict[Node, int] = {root: 2}
-        for node in layout.needed(self.outputs, (root,)):
+        for node in layout.needed(wanted, (root,)):
             if node is root:
                 continue
             level[node] = self._level(node, level)
@@ -49,8 +52,8 @@ class Epilogue:
         inside.emit(self.per_row, Point(tuple(index), None))
         return inside
 
-    def vector(self, values: Values, index: Sequence[str], lanes: str | int | None, total: str) -> None:
-        """Write one vector: ``total`` is the expression of root's value there."""
+    def vector(self, values: Values, index: Sequence[str], lanes: str | int | None, total: str) -> Values:
+        """Write one vector: ``total`` is the expression of root's value there. The variables that hold the nodes."""
         inside = values.child("" if lanes is None else "_")
         if total.isidentifier():
             inside.set(self.root, total)
@@ -63,7 +66,9 @@ class Epilogue:
         at = Point(tuple(index), self.lane, lanes)
         inside.emit(self.per_vector, at)
         for position, node in enumerate(self.outputs, len(self.e.kernel.body.inputs)):
-            inside.store(position, node, at)
+            if node not in self.sums:
+                inside.store(position, node, at)
+        return inside
 
     @property
     def sums_scope(self) -> int:

@@ -15,7 +15,7 @@ import ast
 import builtins
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,8 +53,7 @@ class _Translator:
         self.filename = filename
         self.scope = ir.Scope(None, self.loc(function))
         self.parameters = [a.arg for a in function.args.args]
-        assigned = (n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
-        self.variables = {*self.parameters, *assigned}
+        self.variables = {*self.parameters, *assigned_names(function.body)}
         self.blocks: list[ir.Block] = []  # in the order of the text
         self.block: ir.Block | None = None
         self.loops: list[tuple[ir.Block, ir.Block]] = []  # where `continue` and `break` go to
@@ -312,6 +311,25 @@ class _Translator:
         if not isinstance(node, ast.Name):
             raise self.refuse(node)
         return self.variable(node.id, self.loc(node))
+
+
+def assigned_names(statements: Iterable[ast.stmt]) -> Iterator[str]:
+    """The names that statements assign, those inside them included."""
+    for statement in statements:
+        match statement:
+            case ast.Assign(targets=targets):
+                pass
+            case ast.AugAssign(target=target) | ast.For(target=target):
+                targets = [target]
+            case _:
+                targets = []
+        for target in targets:
+            for one in target.elts if isinstance(target, ast.Tuple) else (target,):
+                if isinstance(one, ast.Name):
+                    yield one.id
+        if isinstance(statement, (ast.If, ast.For, ast.While)):
+            yield from assigned_names(statement.body)
+            yield from assigned_names(statement.orelse)
 
 
 def folded(node: ast.expr) -> Any:

@@ -113,11 +113,14 @@ class Layout:
         return self._places[node]
 
     def _find(self, node: Node) -> Place | None:
+        ranks = None if self.extents is None else (len(self.extents), len(self.kept or ()))
         if node.op.name == "iota":
+            if ranks is not None and node.type.ndim not in ranks:
+                return None  # the index tensor of a gather
             return Place(INDEX, 0, self.loop_strides(tuple(int(k == node["axis"]) for k in range(len(node["shape"])))))
         if node.op.kind not in ("input", "movement"):
             return None
-        if self.extents is not None and node.type.ndim not in (len(self.extents), len(self.kept or ())):
+        if ranks is not None and node.type.ndim not in ranks:
             return None  # not at a shape of the loops: something that accesses, or a contraction, read
         found = access(node, self._sources)
         return None if found is None else self._located(found)

@@ -68,6 +68,7 @@ class Problem:
     lane: int | None
     row: int | None
     tiles: bool
+    owners: tuple[str, ...]  # of the axes: batch, x, y
     parts: int = 1  # every sum is taken in so many parts along the last contracted axis
 
     @property
@@ -133,9 +134,16 @@ def problem(kernel: Kernel) -> Problem:
     row_owner = {"x": "y", "y": "x"}.get(owner)
     rows = [k for k in range(len(extents)) if owners[inner[k]] == row_owner]
     row = max(rows, key=lambda k: extents[k]) if rows else None
-    if row is not None and lane is not None and _is_skinny(extents[lane], extents[row], depth, left, right, lane, row):
+    summed = any(node.op.kind == "reduction" for node in body.outputs)
+    if (
+        not summed
+        and row is not None
+        and lane is not None
+        and _is_skinny(extents[lane], extents[row], depth, left, right, lane, row)
+    ):
         left, right, lane, row = right, left, row, lane
-    found = Problem(dot, layout, extents, depth, left, right, lane, row, owner != "batch")
+    owned = tuple(owners[k] for k in inner)
+    found = Problem(dot, layout, extents, depth, left, right, lane, row, owner != "batch", owned)
     return replace(found, parts=_parts(found))
 
 
@@ -208,15 +216,17 @@ class Blocks:
 
 def cut(
     p: Problem, cost: float = 0.0, tile: Tile | None = None, direct: bool = True, depth: int = 0,
-    streamed: bool = False, packs_left: bool = False,
+    streamed: bool = False, packs_left: bool = False, grain: int = 0,
 ) -> Blocks:  # fmt: skip
     """Blocks by extents alone (and the size of tiles, on which no result depends).
 
-    ``cost`` is the time of a product in nanoseconds; ``depth`` is what the columns of a block are packed for at a time (unless they are read where they lie, ``direct``):
-    wide blocks write long rows, as long as their panels fit into the second cache. Sums of a block fit into the first, but
-    where chunks are packed for every block (``streamed``).
+    ``cost`` is the time of a product in nanoseconds. ``depth`` is what the columns of a block are packed for at a time
+    (unless they are read where they lie, ``direct``): wide blocks write long rows, as long as their panels fit into the
+    second cache. Sums of a block fit into the first, but where chunks are packed for every block (``streamed``). Blocks
+    have a multiple of ``grain`` rows.
     """
     width, height = (LANES, 1) if tile is None else (tile.columns, tile.rows)
+    height = grain or height
     outer = math.prod(p.extents[k] for k in p.outer) * p.parts
     work = math.prod(p.extents) * math.prod(p.depth) * cost
     sides = (-(-p.rows // height), -(-p.columns // width), height, width)
@@ -226,8 +236,9 @@ def cut(
 
 #: Costs in products: of packing an element of the right or the left operand, of reading one of the left operand again.
 PACKED, READ = 9.0, 1.0
-#: Nanoseconds of the lines around a unit, and of work for which the runtime wakes a thread.
-UNIT, THREAD = 60.0, 10_000.0
+#: Nanoseconds of the lines around a unit, of work for which the runtime wakes a thread, and of a row of a block where the
+#: result is too LARGE for the second cache: every row starts with a wait for memory.
+UNIT, THREAD, ROW, LARGE = 200.0, 10_000.0, 50.0, 1 << 20
 
 
 @functools.lru_cache(4096)
@@ -247,6 +258,8 @@ def _cut(
         tallest = max((STREAMED_SUMS if packs == 2 else SUMS) // row // height, 1)
         for rows in _counts(-(-strips // tallest), strips):
             time = _time(strips, panels, height, width, rows, columns, outer, packs, packs_left, work)
+            if strips * height * panels * width * outer * element > LARGE:
+                time += 2 * ROW * strips * height * columns * outer / (work + 1)
             if time < best:
                 best, found = time, (rows, columns)
     return found
@@ -266,7 +279,7 @@ def _time(
     largest = -(-strips // rows) * -(-panels // columns) * units / (strips * panels * outer)
     left = columns * (PACKED if packs_left else READ) / (panels * width)
     total = 0.0
-    for threads, weight in ((1, 1.0), (2, 1.0), (4, 0.5), (8, 0.25)):
+    for threads, weight in ((1, 1.0), (2, 1.0), (4, 0.5), (8, 0.05)):
         if work <= (threads - 1) * THREAD and threads > 1:
             break
         share = -(-units // threads)

@@ -149,6 +149,28 @@ def _avx512(name: str, x: Value, *more: Value | int) -> Value:
     return halves[0].shuffle(range(16), halves[1])
 
 
+def _fixup(result: Value, source: Value, table: int) -> Value:
+    """``vfixupimm``: ``result``, but what the four bits of ``table`` for the class of ``source`` say.
+
+    Classes, from the lowest bits: quiet NaN, signalling NaN, 0, 1, -inf, inf, negative, positive. Values: 0 the result, 2 the
+    source as a quiet NaN, 3 NaN, 4 -inf, 5 inf.
+    """
+    b, dtype = result.b, result.dtype
+    lanes, integer = (16, i32) if dtype is f32 else (8, i64)
+    type_, mask = simd.vector_type(dtype.lane, lanes), ir.Constant(ir.IntType(lanes), -1)
+    tables = ir.Constant(simd.vector_type(integer.lane, lanes), [table] * lanes)
+    symbol = f"llvm.x86.avx512.mask.fixupimm.{'ps' if dtype is f32 else 'pd'}.512"
+
+    def call(x: Value, y: Value) -> Value:
+        args = [x.ir, y.ir, tables, ir.Constant(simd.I32, 0), mask, ir.Constant(simd.I32, 4)]
+        return Value(b, dtype, b.call(simd.intrinsic(b.module, symbol, type_, [a.type for a in args]), args))
+
+    if lanes == 16:
+        return call(result, source)
+    halves = [call(*(v.shuffle(range(k, k + 8)) for v in (result, source))) for k in (0, 8)]
+    return halves[0].shuffle(range(16), halves[1])
+
+
 def clamp(x: Value, low: float, high: float) -> Value:
     """x within [low, high]; NaN stays."""
     x = (x.const(high) < x).where(high, x)
@@ -226,16 +248,18 @@ def _exp_parts(x: Value, x_low: Value | None = None) -> tuple[Value, Value, Valu
     """(p, n, n) with e**(x + x_low) = (1 + p) 2**n, n as float and integer lanes; x must be clamped."""
     high, low = _LN2[x.dtype]
     n, integer = nearest(x, LOG2E)
-    r = (-n).fma(low, (-n).fma(high, x))
-    if x_low is not None:
-        r = plain_add(r, x_low)
+    r = (-n).fma(high, x)
+    r = (-n).fma(low, r) if x_low is None else plain_add(r, (-n).fma(low, x_low))
     return horner(r, _EXP[x.dtype]).fma(plain_mul(r, r), r), n, integer
 
 
 @elementwise()
 def exp(x: Value) -> Value:
-    p, n, integer = _exp_parts(clamp(x, *_EXP_RANGE[x.dtype]))
-    return scale(plain_add(p, 1.0), n, integer)
+    high, low = _LN2[x.dtype]
+    x = clamp(x, *_EXP_RANGE[x.dtype])
+    n, integer = nearest(x, LOG2E)
+    r = (-n).fma(low, (-n).fma(high, x))
+    return scale(horner(r, (1.0, 1.0, *_EXP[x.dtype])), n, integer)
 
 
 def _half_exp(x: Value) -> Value:
@@ -329,8 +353,14 @@ def _log1p_tail(f: Value) -> Value:
     return plain_mul(horner(f, _LOG[f.dtype]), f).fma(square, plain_mul(square, -0.5))
 
 
+#: _fixup of a logarithm by its argument
+_LOG_TABLE = 0x3530422
+
+
 def _log_ends(x: Value, result: Value) -> Value:
     """The logarithm's values at 0, infinity, below 0 and for NaN put into ``result``."""
+    if has_avx512(x):
+        return _fixup(result, x, _LOG_TABLE)
     result = (x == float("inf")).where(x, result)
     result = (x == 0.0).where(float("-inf"), result)
     return (x >= 0.0).where(result, float("nan"))
@@ -338,6 +368,9 @@ def _log_ends(x: Value, result: Value) -> Value:
 
 def _log_of(e: Value, f: Value) -> Value:
     """e ln(2) + log(1 + f)"""
+    if f.dtype is f32 and simd.has_fma(f.b.module):  # ln 2 in one part is right to 2**-28
+        natural = plain_mul(f, f).fma(horner(f, (-0.5, *_LOG[f32])), f)
+        return e.fma(0.6931471805599453, natural)
     high, low = _LN2[f.dtype]
     return e.fma(high, plain_add(f, e.fma(low, _log1p_tail(f))))
 
@@ -350,13 +383,19 @@ def log(x: Value) -> Value:
 
 @elementwise()
 def log1p(x: Value) -> Value:
+    # With 1 + x = 2**k (1 + f), 3/4 <= 1 + f < 3/2: f = x / 2**k - (1 - 2**-k) is rounded once.
     u = plain_add(x, 1.0)
-    e, f, down = _log_split(u)
-    # 1 + x = u + c exactly; c counts where x is not so large that u = x.
-    c = (x.abs() < 1.0).where(plain_sub(x, plain_add(u, -1.0)), plain_sub(1.0, plain_sub(u, x)))
-    c = (x < {f32: 2.0**30, f64: 2.0**60}[x.dtype]).where(down(c), 0.0)
-    result = _log_ends(u, _log_of(e, plain_add(f, c)))
-    return (x.abs() < {f32: 2.0**-26, f64: 2.0**-55}[x.dtype]).where(x, result)
+    if has_avx512(x):
+        minus_k = plain_sub(-1.0, _avx512("getexp", plain_mul(u, 2.0 / 3.0)))
+        down = _avx512("scalef", x.const(1.0), minus_k)
+        f = x.fma(down, -plain_sub(1.0, down))
+        return _log_ends(u, _log_of(-minus_k, f))
+    k = (u.bits() - _THREE_QUARTERS[x.dtype]) >> _MANTISSA[x.dtype]
+    down = exponent_of_two(-simd.minimum_value(k, k.const(100)), x.dtype)  # beyond, 1 - 2**-k is 1
+    # A k that is not 0 has an x that is no subnormal number.
+    scaled = (k == 0).where(x, (x.bits() - (k << _MANTISSA[x.dtype])).bitcast(x.dtype))
+    f = plain_sub(scaled, plain_sub(1.0, down))
+    return _log_ends(u, _log_of(-convert_small(-k, x.dtype), f))  # -0 keeps the sign of a zero
 
 
 def _log_times(x: Value, factor: tuple[float, float], unit: tuple[float, float]) -> Value:
@@ -389,23 +428,32 @@ def log10(x: Value) -> Value:
 # hyperbolic functions, sigmoid
 
 
-# (tanh(x) - x) / x**3 in x**2 for |x| <= 0.55; relative error 2**-29.8
-_TANH = (-0.3333332, 0.13332638, -0.05385708, 0.021089427, -0.006297374)
+# (e**r - 1 - r) / r**2 for -0.3 ln 2 <= r <= 0.7 ln 2; relative error of e**r - 1 for r > 0, of e**r below, 2**-27
+_EXPM1_ABOVE = (0.49999988, 0.16666904, 0.041662153, 0.00828072, 0.0015999718)
 
 
 @elementwise()
 def tanh(x: Value) -> Value:
-    return copysign(_tanh_f32(x) if x.dtype is f32 else _tanh_f64(x.abs()), x)
+    return copysign(_tanh_f32(x.abs()) if x.dtype is f32 else _tanh_f64(x.abs()), x)
 
 
-def _tanh_f32(x: Value) -> Value:
-    # tanh |x| = (1 - E) / (1 + E) with E = e**(-2|x|); below 0.55 the difference would lose too much.
-    square = plain_mul(x, x)
-    small = plain_mul(horner(square, _TANH), square).fma(x, x)
-    p, n, integer = _exp_parts(plain_mul(clamp(x.abs(), 0.0, 10.0), -2.0))
-    e = scale_normal(plain_add(p, 1.0), n, integer)
-    large = plain_sub(1.0, e) / plain_add(e, 1.0)
-    return (x.abs() < 0.55).where(small, large)
+def _tanh_f32(magnitude: Value) -> Value:
+    # With E = e**(2|x|) - 1: tanh |x| = E / (E + 2), which rounds to 1 beyond the limit.  n is 0 up to 0.7 ln 2: where it is
+    # 1, E is not small beside the parts that it is made of.
+    high, low = _LN2[f32]
+    magnitude = clamp(magnitude, 0.0, 10.0)
+    twice = plain_add(magnitude, magnitude)
+    n = twice.fma(LOG2E, -0.2).call("roundeven")
+    r = (-n).fma(low, (-n).fma(high, twice))
+    rest = plain_mul(horner(r, _EXPM1_ABOVE), plain_mul(r, r))
+    p = plain_add(rest, r)
+    power = _avx512("scalef", n.const(1.0), n) if has_avx512(n) else exponent_of_two(nearest(n)[1], f32)
+    e = p.fma(power, plain_add(power, -1.0))
+    d = plain_add(e, 2.0)
+    # Where n is 0, E = p = 2|x| + rest, and E / d = |x| + (rest - |x| p) / d rounds less.
+    small = n == 0.0
+    ratio = small.where((-magnitude).fma(p, rest), e) / d
+    return plain_add(ratio, small.where(magnitude, 0.0))
 
 
 def _tanh_f64(magnitude: Value) -> Value:
@@ -509,11 +557,12 @@ _LOG_ERFC = {
 }  # fmt: skip
 _ERF_SMALL = {f32: 0.925, f64: 1.0}
 _ERF_ONE = {f32: 3.95, f64: 6.0}
-# (1 + 2x) exp(x**2) erfc(x) in (x - K) / (x + K), 0 <= x <= 10.6, K = 2 (f32), <= 28, K = 4 (f64); error 2**-26, 2**-54
+# (1 + 2x) exp(x**2) erfc(x) in (x - K) / (x + K), 0.48 <= x <= 10.7, K = 2 (f32), 0 <= x <= 28, K = 4 (f64); error 2**-27,
+# 2**-54
 _ERFCX = {
     f32: (
-        1.2769784, -0.092763856, -0.1660309, 0.16405244, -0.054208145, -0.008040642, 0.008646584, 0.0012640468,
-        -0.0012649182, -0.00035613542, 3.487389e-05,
+        1.2769784, -0.092763826, -0.16602953, 0.16405115, -0.054235537, -0.008030115, 0.008820349, 0.0012368854,
+        -0.0017076291, -0.0003356529, 0.0004294439,
     ),
     f64: (
         1.2329951186255526, -0.1396211168405625, 0.015379652102611342, 0.06809705425469396, -0.10103906603598249,
@@ -538,23 +587,43 @@ def erf(x: Value) -> Value:
     return (a < _ERF_SMALL[x.dtype]).where(small, large)
 
 
-@elementwise()
-def erfc(x: Value) -> Value:
-    centre = _ERFCX_CENTRE[x.dtype]
-    a = clamp(x.abs(), 0.0, _ERFC_ZERO[x.dtype])
+def _erfcx(a: Value) -> Value:
+    """``exp(a**2) erfc(a)`` in the range of _ERFCX."""
+    centre = _ERFCX_CENTRE[a.dtype]
     t = plain_add(a, -centre) / plain_add(a, centre)
-    first, *others = _ERFCX[x.dtype]
+    first, *others = _ERFCX[a.dtype]
     polynomial, polynomial_low = two_sum(first, plain_mul(horner(t, others), t))
     twice = plain_mul(a, 2.0)
     d = plain_add(twice, 1.0)
     low = (twice > 1.0).where(plain_sub(1.0, plain_sub(d, twice)), plain_sub(twice, plain_add(d, -1.0)))
-    scaled = quotient(polynomial, d, low, polynomial_low)
+    return quotient(polynomial, d, low, polynomial_low)
+
+
+@elementwise()
+def erfc(x: Value) -> Value:
+    a = clamp(x.abs(), 0.0, _ERFC_ZERO[x.dtype])
+    scaled = _erfcx(a)
     square, square_low = two_product(a, a)
     p, n, integer = _exp_parts(clamp(-square, _EXP_RANGE[x.dtype][0], 0.0), -square_low)
     positive = scale(p.fma(scaled, scaled), n, integer)
     result = (x < 0.0).where(plain_sub(2.0, positive), positive)
     near = horner(plain_mul(x, x), _ERF[x.dtype]).fma(x, x)
-    return (x.abs() < 0.5).where(plain_sub(1.0, near), result)
+    return (x.abs() < 0.62).where(plain_sub(1.0, near), result)
+
+
+@elementwise()
+def ndtr(x: Value) -> Value:
+    """The normal distribution function, erfc(-x / sqrt(2)) / 2, with the square of x itself: right in the tail as well."""
+    magnitude = clamp(x.abs(), 0.0, {f32: 14.9, f64: 39.5}[x.dtype])
+    scaled = plain_mul(_erfcx(plain_mul(magnitude, 0.5**0.5)), 0.5)
+    square, square_low = two_product(magnitude, magnitude)
+    half = clamp(plain_mul(square, -0.5), _EXP_RANGE[x.dtype][0], 0.0)
+    p, n, integer = _exp_parts(half, plain_mul(square_low, -0.5))
+    tail = scale(p.fma(scaled, scaled), n, integer)
+    t = plain_mul(x, 0.5**0.5)
+    near = horner(plain_mul(t, t), _ERF[x.dtype]).fma(t, t)
+    result = (x < 0.0).where(tail, plain_sub(1.0, tail))
+    return (x.abs() < 0.7).where(near.fma(0.5, 0.5), result)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc import ops
+from graphc.ops.special import ndtr
 from graphc.tracing import to_node, to_tracer, wrap
 from graphc.transforms import concrete_or_traced
 from graphc.types import dtype
@@ -42,15 +43,16 @@ def softplus(x: Any) -> Any:
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:
-    """``x Φ(x)`` (Hendrycks and Gimpel 2016), by erf, or ``approximate`` by tanh.
+    """``x Φ(x)`` (Hendrycks and Gimpel 2016), or ``approximate``: ``x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))``.
+
+    Neither is computed by 1 + erf or 1 + tanh, which lose all places where x is far below 0.
 
     >>> float(gelu(0.0))
     0.0
     """
     if approximate:
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    half = concrete_or_traced(lambda x: wrap(ops.erf(to_node(inexact(x)))))(x * math.sqrt(0.5))
-    return 0.5 * x * (1 + half)
+        return x * sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x**3))
+    return x * concrete_or_traced(lambda x: wrap(ndtr(to_node(inexact(x)))))(x)
 
 
 def inexact(x: Any) -> Any:

@@ -83,7 +83,13 @@ erfc = elementwise(
 erfcx = special("erfcx", formulas.erfcx)
 erfinv = special("erfinv", formulas.erfinv, lambda g, o, y: g * (math.sqrt(math.pi) / 2 * exp(o * o)))
 erfcinv = special("erfcinv", formulas.erfcinv, lambda g, o, q: g * (-math.sqrt(math.pi) / 2 * exp(o * o)))
-ndtr = special("ndtr", formulas.ndtr, lambda g, o, x: g * (1 / formulas.SQRT_2PI * exp(-0.5 * (x * x))))
+ndtr = elementwise(
+    "ndtr",
+    "ndtr({0})",
+    evaluation(expansion(formulas.ndtr)),
+    (rule(lambda g, o, x: g * (1 / formulas.SQRT_2PI * exp(-0.5 * (x * x)))),),
+    same_type("ndtr", "f"),
+)
 log_ndtr = special(
     "log_ndtr",
     formulas.log_ndtr,
@@ -226,9 +232,7 @@ def _beta_by_place(g: Real, o: Real, p: Real, q: Real, x: Real, first: int, seco
 
 
 #: The moments of log(t / x) and log((1 - t) / (1 - x)), by which betainc is differentiated.
-betainc_moment: Op = special(
-    "betainc_moment", formulas.betainc_moment, _beta_by_first, _beta_by_second, _beta_by_place
-)
+betainc_moment: Op = special("betainc_moment", formulas.betainc_moment, _beta_by_first, _beta_by_second, _beta_by_place)
 betainc = special(
     "betainc",
     formulas.betainc,
@@ -253,9 +257,7 @@ def _sign(x: Real) -> Real:
 i0: Op = special("i0", formulas.i0, lambda g, o, x: g * on_reals(i1)(x))
 i1: Op = special("i1", formulas.i1, lambda g, o, x: g * (on_reals(i0)(x) - _ratio_at_zero(o, x)))
 i0e: Op = special("i0e", formulas.i0e, lambda g, o, x: g * (on_reals(i1e)(x) - _sign(x) * o))
-i1e: Op = special(
-    "i1e", formulas.i1e, lambda g, o, x: g * (on_reals(i0e)(x) - _ratio_at_zero(o, x) - _sign(x) * o)
-)
+i1e: Op = special("i1e", formulas.i1e, lambda g, o, x: g * (on_reals(i0e)(x) - _ratio_at_zero(o, x) - _sign(x) * o))
 j0: Op = special("j0", formulas.j0, lambda g, o, x: -(g * on_reals(j1)(x)))
 j1: Op = special("j1", formulas.j1, lambda g, o, x: g * (on_reals(j0)(x) - _ratio_at_zero(o, x)))
 k0: Op = special("k0", formulas.k0, lambda g, o, x: -(g * on_reals(k1)(x)))
@@ -304,9 +306,7 @@ def _times_log(logarithm: Callable[[Real], Real]) -> Callable[[Real, Real], Real
 
 
 #: By x the derivative is log y where x is 0 as well, and -inf where both are.
-xlogy = special(
-    "xlogy", _times_log(log), lambda g, o, x, y: g * log(y), lambda g, o, x, y: g * _over(x, y), wide=False
-)
+xlogy = special("xlogy", _times_log(log), lambda g, o, x, y: g * log(y), lambda g, o, x, y: g * _over(x, y), wide=False)
 xlog1py = special(
     "xlog1py", _times_log(log1p), lambda g, o, x, y: g * log1p(y), lambda g, o, x, y: g * _over(x, 1 + y), wide=False
 )

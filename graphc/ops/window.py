@@ -392,6 +392,7 @@ window_argmax: Op = define(
     )
 )
 
+
 def _window_scatter_type(
     y: TensorType, x: TensorType, window: Axes, strides: Axes, padding: Padding, dilation: Axes, kind: str
 ) -> Type:

@@ -64,9 +64,9 @@ VARIANTS: tuple[tuple[str, dict[str, Any], str], ...] = (
 
 WHAT = {
     "tiny": "MLP {widths}, batch {batch}, SGD",
-    "tiny-tree": "the same as a function of trees, donated",
+    "tiny-tree": "MLP {widths}, batch {batch}, SGD, a function of parameter trees, donated",
     "mlp-sgd": "MLP {widths}, batch {batch}, cross-entropy, SGD",
-    "mlp-adam": "the same with Adam",
+    "mlp-adam": "MLP {widths}, batch {batch}, cross-entropy, Adam",
     "chain": "mean of log1p(exp(tanh x)) over {size:,}, with gradient",
     "layernorm": "layer norm, gelu, weighted mean, {rows}×{width}, with gradients",
     "lstm": "LSTM, batch {batch}, hidden {hidden}, {steps} steps unrolled, {symbols} symbols, SGD",

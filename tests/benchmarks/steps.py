@@ -5,12 +5,14 @@
 Each peer is the Python of an environment that has it; any may be left out. Every framework (and every way to write a
 workload in it) runs in a process of its own, the processes take turns, and a ratio is the median over the rounds of
 graphc's time by the peer's of the same round. The first losses must agree. What is printed is Markdown: step times,
-cold and warm starts, planned memory. ``--vary`` takes other sizes and float64 in place of the rows.
+cold and warm starts, planned memory. ``--vary`` takes other sizes and float64 in place of the rows, ``--set`` and
+``--dtype`` any others: ``--only lstm --set batch=1 --set steps=16 --dtype float64``.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import math
 import statistics
 import sys
@@ -212,7 +214,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="0: no step times")
     parser.add_argument("--seconds", type=float, default=0.3, help="of one turn")
     parser.add_argument("--starts", type=int, default=1, help="rounds of cold and warm starts; 0: none")
-    parser.add_argument("--vary", action="store_true", help="other sizes and element types; no starts")
+    parser.add_argument("--vary", action="store_true", help="the other sizes of data.py; no starts")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a size of the rows; no starts")
+    parser.add_argument("--dtype", default="float32", choices=tuple(TOLERANCES))
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
     parser.add_argument("--only", nargs="+", default=list(data.SIZES), choices=list(data.SIZES), metavar="NAME")
     args = parser.parse_args()
@@ -224,7 +228,9 @@ def main() -> None:
         if python and wanted and not (args.no_compile and way == "torch.compile"):
             pythons[way] = python
     peers = [way for way in pythons if way != "graphc"]
-    rows = [Row(name) for name in args.only]
+    changed = {key: ast.literal_eval(value) for key, value in (text.split("=") for text in args.set)}
+    rows = [Row(name, {k: v for k, v in changed.items() if k in data.SIZES[name]}, args.dtype) for name in args.only]
+    plain = not (args.vary or changed or args.dtype != "float32")
     if args.vary:
         rows = [Row(*variant) for variant in data.VARIANTS if variant[0] in args.only]
 
@@ -240,7 +246,7 @@ def main() -> None:
             print(step_line(row, peers, limits), flush=True)
         print()
         for row in rows:
-            if not args.vary:
+            if plain:
                 print(f"- {row.name}: {row.what}")
             for why in row.refused.values():
                 print(f"- {row.title}: {why.splitlines()[0]}")
@@ -248,7 +254,7 @@ def main() -> None:
         print(f"\nBytes of temporaries:\n\n{header(['step', *names])}")
         for row in rows:
             print(memory_line(row))
-    if args.starts and not args.vary:
+    if args.starts and plain:
         names = [f"{way} {kind}" for kind in ("cold", "warm") for way in (*STARTS, "ratio to jax")]
         print(f"\nSeconds from a new process to the end of its first step:\n\n{header(['step', *names])}", flush=True)
         for name in args.only:
