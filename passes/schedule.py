@@ -14,9 +14,9 @@ elementwise   domain = the shape of every output. Each node is an access, or ele
 row, column   domain = full extents in the graph's axis order, ``reduced`` = the axes summed away (the same for every
               reduction of the body but those across). Each node is an access, an elementwise node at full shape, a
               reduction full → kept, an elementwise node at kept shape, or a broadcast_to kept → full. Outputs are full or
-              kept. ``row``: the last axis is reduced (vectors run along it); ``column``: it is kept. A row kernel that reduces its last axes
-              may also hold reductions of full values *across* its rows: over the axes that it keeps, or over all axes.
-              Their results are outputs, and read by no node.
+              kept. ``row``: the last axis is reduced (vectors run along it); ``column``: it is kept. A row kernel that
+              reduces its last axes may also hold reductions of full values *across* its rows: over the axes that it keeps,
+              or over all axes. Their results are outputs, and read by no node.
 contraction   one dot; its operands are accesses; then elementwise nodes at the dot's shape (the epilogue) with accesses at
               that shape. domain = batch + rows + columns + contracted extents. Outputs may be concatenations as above, and
               (without batch axes) sums of nodes of the dot's shape over all its rows, read by no node.

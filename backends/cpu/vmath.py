@@ -6,8 +6,8 @@ NaN, subnormals and at the ends of their ranges, call no library, and give the s
 Integer functions have NumPy's meaning
 (division by zero gives 0, ``INT_MIN // -1`` wraps, shifts by the width or more give 0 or -1).
 
-Each function of the modules named below takes and returns :class:`~graphc.backends.cpu.simd.Value`, so they compose; ``@elementwise`` also
-makes it a function of the kernel language.  The polynomials are weighted minimax fits made with mpmath, coefficients
+Each function of the modules named below takes and returns :class:`~graphc.backends.cpu.simd.Value`, so they compose;
+``@elementwise`` also makes it a function of the kernel language. The polynomials are weighted minimax fits, coefficients
 rounded one after another to the precision; the comment beside each gives interval and error.
 
 Sources: W. Cody and W. Waite, Software Manual for the Elementary Functions (1980); the argument reductions of fdlibm

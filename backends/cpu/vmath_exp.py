@@ -231,8 +231,8 @@ def log10(x: Value) -> Value:
 # hyperbolic functions, sigmoid
 
 
-# (e**r - 1 - r) / r**2 for -0.3 ln 2 <= r <= 0.7 ln 2; relative error of e**r - 1 for r > 0, of e**r below, 2**-27
-_EXPM1_ABOVE = (0.49999988, 0.16666904, 0.041662153, 0.00828072, 0.0015999718)
+# (e**r - 1 - r) / r**2 for -ln(2)/4 <= r <= 3 ln(2)/4; relative error of e**r - 1 for r > 0, of e**r below, 2**-27
+_EXPM1_ABOVE = (0.49999973, 0.16666926, 0.041671533, 0.008238472, 0.0016485662)
 
 
 @elementwise()
@@ -241,12 +241,12 @@ def tanh(x: Value) -> Value:
 
 
 def _tanh_f32(magnitude: Value) -> Value:
-    # With E = e**(2|x|) - 1: tanh |x| = E / (E + 2), which rounds to 1 beyond the limit.  n is 0 up to 0.7 ln 2: where it is
+    # With E = e**(2|x|) - 1: tanh |x| = E / (E + 2), which rounds to 1 beyond the limit.  n is 0 up to 3 ln(2)/4: where it is
     # 1, E is not small beside the parts that it is made of.
     high, low = _LN2[f32]
     magnitude = clamp(magnitude, 0.0, 10.0)
     twice = plain_add(magnitude, magnitude)
-    n = twice.fma(LOG2E, -0.2).call("roundeven")
+    n = twice.fma(LOG2E, -0.25).call("roundeven")
     r = (-n).fma(low, (-n).fma(high, twice))
     rest = plain_mul(horner(r, _EXPM1_ABOVE), plain_mul(r, r))
     p = plain_add(rest, r)
