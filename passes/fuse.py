@@ -203,13 +203,13 @@ class _Lowering:
     def closed(self, item: int, number: int) -> Kernel:
         """The kernel of one op with a routine of its own; a tuple's results are all written, in order."""
         cut, node = self.cut, self.graph.nodes[item]
-        template = TEMPLATE_OF_KIND.get(node.op.kind)
-        if template is None and node.op.kind != "fused":
-            raise GraphError(f"no kernel template computes {node.op.name} (kind {node.op.kind})")
         group = cut.group[item]
         assert group is not None
         if node.op.kind == "fused":
             return self.fused(item, number)
+        template = TEMPLATE_OF_KIND.get(node.op.kind)
+        if template is None:
+            raise GraphError(f"no kernel template computes {node.op.name} (kind {node.op.kind})")
         body = _Body(self, group)
         # Control binds its bodies, and segment reads its indices, by position: an operand that stands twice is two inputs.
         operand = body.parameter if template in ("control", "segment") else body.raw

@@ -104,7 +104,9 @@ def sums_of(graph: Graph, reads: Mapping[Node, list[Node]], outputs: set[Node]) 
     for root in graph.nodes:
         if root.op is not ops.add or inside(root):
             continue
-        adds, terms, pending = [], [], [root]
+        adds: list[Node] = []
+        terms: list[Node] = []
+        pending = [root]
         while pending:
             node = pending.pop()
             adds.append(node)

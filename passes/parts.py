@@ -54,9 +54,9 @@ class _Parts:
         self.absorbed: dict[Kernel, Kernel] = {}  # kernels that write concatenations by now
         self.done: list[tuple[Kernel, ...]] = []
         self.views: dict[int, list[int]] = {}  # base -> the values that share its bytes
-        for k, value in enumerate(self.values):
-            if value.base is not None:
-                self.views.setdefault(value.base, []).append(k)
+        for number, held in enumerate(self.values):
+            if held.base is not None:
+                self.views.setdefault(held.base, []).append(number)
 
     def run(self) -> Schedule:
         for stage in self.schedule.stages:
@@ -120,7 +120,8 @@ class _Parts:
         """The kernels that remain of a concatenation: copies of the operands that are not written in place."""
         operands = self.operands(kernel)
         target = kernel.results[0]
-        whole = self.values[target].base if self.values[target].base is not None else target
+        base = self.values[target].base
+        whole = target if base is None else base
         if operands is None or self.values[whole].kind != "temporary":
             return [kernel]
         taken: set[int] = set()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc import ops
-from graphc.ir import Builder, Graph, Node, carry_tables
+from graphc.ir import Builder, Graph, Line, Node, carry_tables
 from graphc.ops.movement import move_axis, reshape_to
 from graphc.types import TensorType
 
@@ -178,7 +178,7 @@ def join_nodes(graph: Graph, joins: Sequence[Join]) -> Graph:
         return builder.graph([mapping[o] for o in graph.outputs])
 
 
-def lines_of(graph: Graph, join: Join) -> tuple[object, ...]:
+def lines_of(graph: Graph, join: Join) -> tuple[Line, ...]:
     """The lines of the first members: a node keeps a few."""
     found = [line for member in join.members[:8] for line in graph.lines.get(member, ())]
     return tuple(dict.fromkeys(found))[:8]
@@ -196,8 +196,8 @@ def ordered(graph: Graph, joins: Sequence[Join]) -> list[Node | Join] | set[Join
         unit = pending.pop()
         if unit in reads:
             continue
-        operands = unit.needs if isinstance(unit, Join) else unit.inputs
-        reads[unit] = list(dict.fromkeys(join_of.get(o, o) for o in operands))
+        needs: Sequence[Node] = unit.needs if isinstance(unit, Join) else unit.inputs
+        reads[unit] = list(dict.fromkeys(join_of.get(o, o) for o in needs))
         pending += reads[unit]
     readers: dict[Node | Join, list[Node | Join]] = {unit: [] for unit in reads}
     for unit, operands in reads.items():

@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "types", "config", "looking", "remarks", "collecting", "clock", "ir", "location", "tree", "ops", "interpreter",
     "cotangents", "autodiff", "text", "storage", "verifier", "drawing", "leaks", "generators", "promotion",
-    "tracers", "tracing", "attention", "lifting_softmax", "lifting_attention", "lifting", "transforms", "control", "numpy", "scipy", "optim", "random", "checking", "nn",
+    "tracers", "tracing", "attention", "lifting_softmax", "lifting_attention", "lifting", "transforms", "control",
+    "numpy", "scipy", "optim", "random", "checking", "nn",
     "calling", "executable", "saving", "driver", "training", "loading",
 )  # fmt: skip
 #: Modules of the driver: they reach into passes and backends, inside functions.

@@ -215,7 +215,7 @@ def compile_sources(sources: Mapping[str, str], users: Mapping[str, Sequence[str
             found[symbol] = file.blob("object")
     stored = len(found) - here
     anew = {symbol: keys[symbol] for symbol in missing if symbol not in found}
-    if anew and config.get(config.DEBUG):
+    if config.get(config.DEBUG) and anew:
         reasons = cache().explain_many("kernel", anew.values(), brief=True)
         for reason, symbols in grouped(zip(reasons, anew, strict=True)):
             tell(1, f"not in the cache: {shortened(symbols)}: {reason}")

@@ -218,7 +218,7 @@ class Emission:
 
         return self._name(("pointer", position, offset, strides), "p", define)
 
-    def pointers(self, entries: Iterable[Pointer]) -> int:
+    def pointers(self, entries: Iterable[Entry]) -> int:
         """Consecutive table words for a kernel that loops over them; the first one's number."""
         return [self._slot(entry) for entry in entries][0]
 

@@ -331,6 +331,7 @@ class _Forward(_Writer):
         q, k = (self.matrix(x) for x in found.s.inputs)
         v = self.matrix(found.product.inputs[1])
         (quotient,) = (x for x in self.kernel.body.nodes if x.op is ops.div and x.inputs[0] is found.product)
+        assert found.total is not None
         store_o, store_m, store_l = (self.result(x) for x in (quotient, found.m.inputs[0], found.total))
         e.word(self.rows, "rows")
         e.word(self.keys, "keys")

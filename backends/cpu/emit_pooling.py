@@ -340,8 +340,8 @@ def _winners(e: Emission, node: Node, s: Sequence[Slide], element: DType, outsid
                     e.line(f"t{k} = ({place} + first{k}) * {s[k].step} + w{k} * {s[k].apart} - {s[k].before}")
                 e.line("ok = (t2 >= 0) & (t2 < x_extent2)")
                 with e.block("if min(min(t0, x_extent0 - 1 - t0), min(t1, x_extent1 - 1 - t1)) >= 0:"):
-                    number = f"(w0 * {s[1].window} + w1) * {s[2].window} + w2"
-                    e.line(f"winner = select(ok & (winner < 0), splat({number}, i32), winner)")
+                    own = f"(w0 * {s[1].window} + w1) * {s[2].window} + w2"
+                    e.line(f"winner = select(ok & (winner < 0), splat({own}, i32), winner)")
             e.line("store(winners, into + i2, winner, i32, -1)")
 
 
@@ -374,8 +374,8 @@ def _gather(e: Emission, s: Sequence[Slide], sums: DType, class_size: int) -> No
                             loops.enter_context(e.block(f"for j{k} in range({r.taps}):"))
                             e.line(f"place{k} = {firsts[k]} + j{k} * {r.by}")
                             e.line(f"mine{k} = {window[k] - 1 - r.tap} - j{k} * {r.apart}")
-                        number = f"(mine0 * {window[1]} + mine1) * {window[2]} + mine2"
-                        _add_winner(e, "(place0 * y_e1 + place1) * y_e2 + place2", number, name)
+                        tap = f"(mine0 * {window[1]} + mine1) * {window[2]} + mine2"
+                        _add_winner(e, "(place0 * y_e1 + place1) * y_e2 + place2", tap, name)
                 e.line(f"store(sums, into + i2, total_, {name}, -1)")
         kind += 1
 

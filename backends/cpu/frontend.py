@@ -237,9 +237,9 @@ class _Translator:
             case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
                 if len(targets) != len(values):
                     raise self.refuse(node)
-                found = [self.assign(self.expression(value), loc) for value in values]
-                for target, value in zip(targets, found, strict=True):
-                    self.assign(value, loc, self.target(target))
+                made = [self.assign(self.expression(value), loc) for value in values]
+                for target, variable in zip(targets, made, strict=True):
+                    self.assign(variable, loc, self.target(target))
             case ast.Assign(targets=[ast.Tuple(elts=targets)], value=value):
                 items = ir.Expr.exhaust_iter(self.expression(value), len(targets), loc)
                 several = self.assign(items, loc)

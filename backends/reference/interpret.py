@@ -42,9 +42,10 @@ def run_schedule(schedule: Schedule, inputs: Sequence[Any]) -> tuple[np.ndarray,
         for number, result in zip(kernel.results, compute(kernel, arguments), strict=True):
             target = base_of(schedule, number)
             if is_part(schedule, number):
-                if store[target] is None:
-                    store[target] = garbage(schedule.values[target].type)
-                part_of(store[target], schedule.values[number])[...] = result
+                whole = store[target]
+                if whole is None:
+                    whole = store[target] = garbage(schedule.values[target].type)
+                part_of(whole, schedule.values[number])[...] = result
             else:
                 store[target] = seen_as(result, schedule.values[target].type)
     outputs = [stored(schedule, store, v) for v in schedule.outputs]
@@ -216,7 +217,12 @@ def run_scan(
     for target, value in zip(read, start, strict=True):
         target[...] = value
     for k in steps(node):
-        run_in(body, [*read, *[x[k, ...] for x in xs], *constants], [*written, *[y[k, ...] for y in results[n_carry:]]], own)
+        run_in(
+            body,
+            [*read, *[x[k, ...] for x in xs], *constants],
+            [*written, *[y[k, ...] for y in results[n_carry:]]],
+            own,
+        )
         read, written = written, read
 
 
