@@ -191,6 +191,7 @@ PIPELINE: tuple[Pass, ...] = (
     JOIN_ALIKE,
     PROJECT_TABLES,
     MERGE_STACKS,
+    SIMPLIFY,  # joining leaves slices, reshapes and transposes behind that cancel out
     LAY_OUT_FUSED,
     SHAPE_DOTS,
     PACK_OPERANDS,

@@ -120,6 +120,17 @@ def elementwise_calls(element: DType) -> list[tuple[str, int, dict[str, Any]]]:
 OPS_OF_SPECIAL = frozenset(name for name, op in OPS.items() if getattr(op.infer, "__module__", "") == SPECIAL)
 #: NumPy's f16 loop has the first of two zeros where those of f32 and f64 have the second.
 SIGN_OF_ZERO_OPEN = ("maximum", "minimum")
+#: The sum of two terms that may cancel: right to units of the larger operand.
+CANCELLING = ("logaddexp",)
+
+
+def near(have: np.ndarray, want: np.ndarray, terms: np.ndarray) -> np.ndarray:
+    """Whether numbers are within 4 units of ``terms``."""
+    import ml_dtypes
+
+    with np.errstate(all="ignore"):
+        apart = abs(have.astype(np.float64) - want.astype(np.float64))
+        return apart <= 4 * float(ml_dtypes.finfo(want.dtype).eps) * terms.astype(np.float64)
 
 
 @pytest.mark.parametrize("element", REAL, ids=str)
@@ -139,6 +150,8 @@ def test_edge_values(element: DType) -> None:
         with np.errstate(all="ignore"):
             want = evaluate(graph, arrays)
         for (name, _, attrs), mine, theirs in zip(part, run_cpu(graph, arrays), want, strict=True):
+            if name in CANCELLING:
+                mine = np.where(near(mine, theirs, np.maximum(abs(x), abs(y))), theirs, mine)
             found = difference(mine, theirs, 4, each=name not in SIGN_OF_ZERO_OPEN)
             assert not found, f"{name} {attrs} {found}"
 

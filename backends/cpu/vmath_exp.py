@@ -18,6 +18,7 @@ from graphc.backends.cpu.vmath_base import (
     fixup,
     has_avx512,
     horner,
+    integers_of,
     nearest,
     plain_add,
     plain_mul,
@@ -158,6 +159,8 @@ def _log1p_tail(f: Value) -> Value:
 
 #: fixup of a logarithm by its argument
 _LOG_TABLE = 0x3530422
+#: the bits of the NaN that x86 makes of an invalid operation
+_INDEFINITE = {f32: -(1 << 22), f64: -(1 << 51)}
 
 
 def _log_ends(x: Value, result: Value) -> Value:
@@ -166,7 +169,9 @@ def _log_ends(x: Value, result: Value) -> Value:
         return fixup(result, x, _LOG_TABLE)
     result = (x == float("inf")).where(x, result)
     result = (x == 0.0).where(float("-inf"), result)
-    return (x >= 0.0).where(result, float("nan"))
+    integer = integers_of(x)
+    indefinite = Value(x.b, integer, simd.splat_constant(integer, _INDEFINITE[x.dtype])).bitcast(x.dtype)
+    return (x == x).where((x < 0.0).where(indefinite, result), plain_add(x, x))
 
 
 def log_of(e: Value, f: Value) -> Value:
