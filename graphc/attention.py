@@ -27,7 +27,8 @@ from graphc.types import DType, TensorType, bf16, f16, f32
 
 NAMES = ("attention", "attention_grad")
 
-#: Least sizes that a fused kernel is worth: queries, keys, and scores of one matrix (measured against separate kernels).
+#: Least sizes that a fused kernel is worth: queries, keys, and scores of one matrix. Below, a matrix stays in the first cache
+#: anyway and blocks would be mostly edges (estimates; the switch has not been measured).
 LEAST_QUERIES, LEAST_KEYS, LEAST_SCORES = 8, 16, 1024
 #: Most features of a query or a value: the blocks of a fused kernel hold whole rows of them.
 MOST_FEATURES = 512
