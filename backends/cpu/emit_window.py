@@ -22,7 +22,7 @@ from graphc.backends.cpu.emit_correlation import correlation, fits
 from graphc.backends.cpu.emit_depthwise import direct, dots, few_filters, few_products
 from graphc.backends.cpu.emit_pooling import pooling, trailing, unpooling
 from graphc.backends.cpu.places import FlatPlaces
-from graphc.backends.cpu.sliding import SPACE
+from graphc.backends.cpu.sliding import SPACE, Slide
 from graphc.ir import Node
 from graphc.ops.reduction import highest, lowest
 from graphc.passes.access import Access, contiguous_strides
@@ -56,24 +56,6 @@ def window(kernel: Kernel) -> Code:
 
 
 # ------------------------------------------------------------------------------------------------ sliding
-
-
-@dataclass(frozen=True, slots=True)
-class Slide:
-    """How a window slides along one flat axis.
-
-    Place i of the window at place y of the result reads element ``(y·stride + i·apart - before) / dilation`` of the
-    operand, if that is one of its ``extent`` elements; they are ``memory`` elements of memory apart.
-    """
-
-    count: int
-    window: int
-    stride: int
-    apart: int
-    before: int
-    extent: int
-    dilation: int
-    memory: int
 
 
 @dataclass(frozen=True, slots=True)
