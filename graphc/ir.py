@@ -503,13 +503,25 @@ def rewrite(graph: Graph, rule: Callable[[Node], Node | None], name: str | None 
 
 
 def fixed_point(graph: Graph, rule: Callable[[Node], Node | None], sweeps: int = 16) -> Graph:
-    """Sweep :func:`rewrite` until nothing changes (at most ``sweeps`` times)."""
+    """Sweep :func:`rewrite` until nothing changes (at most ``sweeps`` times).
+
+    The same object where nothing did, which need not be verified again.
+    """
+    fired = False
+
+    def watched(node: Node) -> Node | None:
+        nonlocal fired
+        found = rule(node)
+        fired = fired or (found is not None and found is not node)
+        return found
+
     for _ in range(sweeps):
-        after = rewrite(graph, rule)
-        if after.digest == graph.digest:
+        fired = False
+        after = rewrite(graph, watched)
+        if not fired or after.digest == graph.digest:
             break
         graph = after
-    return after
+    return graph
 
 
 def settle(node: Node, rule: Callable[[Node], Node | None], settled: dict[Node, Node]) -> Node:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from graphc import ops
-from graphc.ir import Graph, Node, rewrite, topological
+from graphc.ir import Graph, Node, fixed_point, rewrite, topological
 from graphc.ops import control
-from graphc.passes.simplify import inlined, map_bodies, settled
+from graphc.passes.simplify import inlined, map_bodies
 from graphc.types import TensorType
 
 #: A folded constant has at most so many elements, or no more bytes than the constants that it was computed from.
@@ -27,7 +27,7 @@ def fold_constants(graph: Graph) -> Graph:
     An array constant that repeats one number becomes such a ``broadcast_to``.
     """
     with np.errstate(all="ignore"):
-        return settled(map_bodies(graph, fold_constants), _fold)
+        return fixed_point(map_bodies(graph, fold_constants), _fold)
 
 
 def _fold(node: Node) -> Node | None:

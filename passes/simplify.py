@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from graphc import ops
-from graphc.ir import Builder, Graph, Node, carry_tables, copy_nodes, current_builder, rewrite, users
+from graphc.ir import Builder, Graph, Node, carry_tables, copy_nodes, current_builder, fixed_point, rewrite, users
 from graphc.ops import control
 from graphc.ops.contraction import free_axes
 from graphc.types import DType, bool_
@@ -81,30 +81,7 @@ def simplify(graph: Graph, fast: Collection[str] = ()) -> Graph:
 
 def _simplify(graph: Graph, apply: Function) -> Graph:
     graph = map_bodies(graph, lambda body: _simplify(body, apply))
-    return swap_transposed_dots(settled(graph, apply))
-
-
-def settled(graph: Graph, apply: Function) -> Graph:
-    """``graph`` rewritten until nothing changes; the same object where nothing did, which need not be verified again."""
-    fired = False
-
-    def watched(node: Node) -> Node | None:
-        nonlocal fired
-        found = apply(node)
-        fired = fired or (found is not None and found is not node)
-        return found
-
-    for _ in range(SWEEPS):
-        fired = False
-        after = rewrite(graph, watched)
-        if not fired or after.digest == graph.digest:
-            break
-        graph = after
-    return graph
-
-
-#: Most rewrites of a whole graph, operands first, until nothing changes.
-SWEEPS = 16
+    return swap_transposed_dots(fixed_point(graph, apply))
 
 
 def driver(rules: Collection[Rule]) -> Function:
@@ -803,6 +780,6 @@ def multiply_by_reciprocal(node: Node) -> Node | None:  # x / c -> x * (1 / c)
 
 
 __all__ = [
-    "EXACT", "FAST", "Rule", "driver", "inlined", "map_bodies", "number", "rebuild", "settled", "simplify",
+    "EXACT", "FAST", "Rule", "driver", "inlined", "map_bodies", "number", "rebuild", "simplify",
     "strip_identities", "swap_transposed_dots",
 ]  # fmt: skip

@@ -68,6 +68,24 @@ class Block:
     lines: int
     samples: int
 
+    def most(self, slides: Sequence[Slide]) -> tuple[int, ...]:
+        """Places along each axis of a unit, at most."""
+        return tuple(1 if k < self.cut else self.lines if k == self.cut else s.places for k, s in enumerate(slides))
+
+
+def place_block(e: Emission, b: Block, number: str) -> None:
+    """The number of a block → its first places ``q`` and counts ``n``; ``number`` keeps what is left of it."""
+    e.line(f"q{b.cut} = {number} % cut_blocks * lines")
+    e.line(f"n{b.cut} = min(lines, all{b.cut} - q{b.cut})")
+    e.line(f"{number} = {number} // cut_blocks")
+    for k in reversed(range(b.cut)):
+        e.line(f"q{k} = {number} % all{k}")
+        e.line(f"n{k} = 1")
+        e.line(f"{number} = {number} // all{k}")
+    for k in range(b.cut + 1, SPACE):
+        e.line(f"q{k} = 0")
+        e.line(f"n{k} = all{k}")
+
 
 def choose_block(samples: int, places: Sequence[int], most: int, grain: int, last: int) -> Block:
     """The block of at most about ``most`` places that leaves the fewest columns of tiles (``grain`` wide) empty.
@@ -145,8 +163,7 @@ class Convolution:
     @property
     def most(self) -> tuple[int, ...]:
         """Places of a class along each axis of a block, at most."""
-        b = self.block
-        return tuple(1 if k < b.cut else b.lines if k == b.cut else s.places for k, s in enumerate(self.slides))
+        return self.block.most(self.slides)
 
     @property
     def columns(self) -> int:

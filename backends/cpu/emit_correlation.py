@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from graphc import config
 from graphc.backends.cpu import sliding, tiling
 from graphc.backends.cpu.codegen import LANES, Code, Emission, compute_dtype, dtype_name
-from graphc.backends.cpu.emit_convolution import Block, choose_block, read, slides_of
+from graphc.backends.cpu.emit_convolution import Block, choose_block, place_block, read, slides_of
 from graphc.backends.cpu.places import FlatPlaces
 from graphc.backends.cpu.sliding import SPACE, Slide, rounded, uneven
 from graphc.ir import Node
@@ -65,8 +65,7 @@ class Correlation:
     @property
     def most(self) -> tuple[int, ...]:
         """Places of the window along each axis of a chunk, at most."""
-        b = self.chunk
-        return tuple(1 if k < b.cut else b.lines if k == b.cut else s.places for k, s in enumerate(self.slides))
+        return self.chunk.most(self.slides)
 
     @property
     def depth(self) -> int:
@@ -245,16 +244,7 @@ def _products(kernel: Kernel, c: Correlation, then: Code) -> Code:
         e.line(f"count = (some_filters + {tile.columns - 1}) // {tile.columns}")
         with e.block("for chunk in range(first_chunk, (part + 1) * chunks // parts):"):
             e.line("at = chunk")
-            e.line(f"q{b.cut} = at % cut_blocks * lines")
-            e.line(f"n{b.cut} = min(lines, all{b.cut} - q{b.cut})")
-            e.line("at = at // cut_blocks")
-            for k in reversed(range(b.cut)):
-                e.line(f"q{k} = at % all{k}")
-                e.line(f"n{k} = 1")
-                e.line(f"at = at // all{k}")
-            for k in range(b.cut + 1, SPACE):
-                e.line(f"q{k} = 0")
-                e.line(f"n{k} = all{k}")
+            place_block(e, b, "at")
             e.line("channel = at * most_channels")
             e.line("some_channels = min(most_channels, channels - channel)")
             e.line("e0 = (n0 - 1) * fold0 + span0")

@@ -21,7 +21,6 @@ from graphc.backends.cpu.emit_pooling import (
     each_tap,
     fill_planes,
     in_memory,
-    most_places,
     plane_extents,
     plane_size,
     slide_words,
@@ -59,7 +58,7 @@ def direct(kernel: Kernel, node: Node) -> Code:
     filters, channels = w.type.shape[0] // groups, w.type.shape[1]
     last = next((k for k, s in enumerate(slides) if s.period > 1), SPACE - 1)
     b = choose_block(1, [s.places for s in slides], PLACES, LANES, last)
-    most = most_places(slides, b)
+    most = b.most(slides)
     classes = math.prod(s.period for s in slides)
     e = Emission(
         kernel,
@@ -174,7 +173,7 @@ def dots(kernel: Kernel, node: Node) -> Code:
         Slide(s.window, s.count, s.apart, s.stride, s.before, s.extent, 1, s.memory) for s in slides_of(kernel, node)
     )
     b = choose_block(1, [s.places for s in slides], CHUNK, LANES, SPACE - 1)
-    most = most_places(slides, b)
+    most = b.most(slides)
     places = math.prod(s.window for s in slides)
     e = Emission(
         kernel, f"conv of {dtype_name(node.type.dtype)}, {node.type.ndim - 2} axes, few filters, window contracted"

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from graphc.backends.cpu import sliding
 from graphc.backends.cpu.codegen import LANES, Code, Emission, compute_dtype, dtype_name, linear, word_bits
-from graphc.backends.cpu.emit_convolution import Block, choose_block, read
+from graphc.backends.cpu.emit_convolution import Block, choose_block, place_block, read
 from graphc.backends.cpu.places import FlatPlaces
 from graphc.backends.cpu.sliding import SPACE, Slide, in_space
 from graphc.ir import Node
@@ -130,10 +130,6 @@ def plane_size(s: Sequence[Slide], most: Sequence[int]) -> int:
     return rows * s[-1].fold * s[-1].line(most[-1]) + 4 * LANES
 
 
-def most_places(s: Sequence[Slide], block: Block) -> tuple[int, ...]:
-    return tuple(1 if k < block.cut else block.lines if k == block.cut else a.places for k, a in enumerate(s))
-
-
 def block_words(e: Emission, s: Sequence[Slide], b: Block, rows: int) -> int:
     """Words by which a unit's number becomes its place; how many units there are."""
     cut_blocks = -(-s[b.cut].places // b.lines)
@@ -148,16 +144,7 @@ def block_words(e: Emission, s: Sequence[Slide], b: Block, rows: int) -> int:
 def unit_block(e: Emission, s: Sequence[Slide], b: Block) -> None:
     """A unit's number → ``row``, first places ``q``, counts ``n``; ``low`` and ``high`` in the result."""
     e.line("rest = unit")
-    e.line(f"q{b.cut} = rest % cut_blocks * lines")
-    e.line(f"n{b.cut} = min(lines, all{b.cut} - q{b.cut})")
-    e.line("rest = rest // cut_blocks")
-    for k in reversed(range(b.cut)):
-        e.line(f"q{k} = rest % all{k}")
-        e.line(f"n{k} = 1")
-        e.line(f"rest = rest // all{k}")
-    for k in range(b.cut + 1, SPACE):
-        e.line(f"q{k} = 0")
-        e.line(f"n{k} = all{k}")
+    place_block(e, b, "rest")
     e.line("row = rest")
     for k in range(SPACE):
         p = s[k].period
@@ -183,7 +170,7 @@ def pooling(kernel: Kernel, node: Node) -> Code:
     lead = trailing(node).start
     slides = _slides(node, found.strides)
     b = choose_block(1, [s.places for s in slides], WINDOWS, LANES, SPACE - 1)
-    most = most_places(slides, b)
+    most = b.most(slides)
     name = dtype_name(kept)
     e = Emission(kernel, f"reduce_window {kind} of {dtype_name(element)} along {len(trailing(node))} axes")
     flat = FlatPlaces(e, node, lead)
@@ -246,7 +233,7 @@ def unpooling(kernel: Kernel, node: Node) -> Code:
     )
     last = next((k for k, s in enumerate(back) if s.period > 1), SPACE - 1)
     b = choose_block(1, [s.places for s in back], WINDOWS, LANES, last)
-    most = most_places(back, b)
+    most = b.most(back)
     windows = (back[0].rows(most[0]), back[1].rows(most[1]), back[2].line(most[2]))
     classes = math.prod(s.period for s in back)
     e = Emission(

@@ -107,11 +107,6 @@ def scale(x: Value, n: Value, integer: Value) -> Value:
     return plain_mul(plain_mul(x, exponent_of_two(first, x.dtype)), exponent_of_two(integer - first, x.dtype))
 
 
-def scale_normal(x: Value, n: Value, integer: Value) -> Value:
-    """:func:`scale` for results in the normal range."""
-    return avx512("scalef", x, n) if has_avx512(x) else plain_mul(x, exponent_of_two(integer, x.dtype))
-
-
 def has_avx512(x: Value) -> bool:
     return "avx512f" in x.b.module.features
 
